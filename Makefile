@@ -1,0 +1,75 @@
+# tidemill: the one build file. `make demo` and `make test` do all their own set-up.
+
+B       ?= build
+CC      ?= gcc
+PREFIX  ?= /usr/local
+VERSION := 0.1.0
+PKGS    := lua5.4 libpq libcurl libcrypto libisal libzstd zlib sqlite3 expat libedit \
+           libmicrohttpd glib-2.0
+WARN    := -Wall -Wextra -Wshadow -Wundef -Wwrite-strings -Wstrict-prototypes \
+           -Wmissing-prototypes
+CFLAGS  ?= -O2 -g
+SAN     ?=
+
+SETUP   := tests/setup
+DEFS     = -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -Iruntime \
+           $(shell pkg-config --cflags $(PKGS) lua5.4-cjson)
+LIBS     = $(shell pkg-config --libs $(PKGS)) -lcsv -l:liblua5.4-cjson.a -lpthread -lm
+
+SRC     := $(filter-out runtime/oss_fdw/%,$(wildcard runtime/*/*.c)) runtime/main.c
+OBJ     := $(SRC:%.c=$(B)/%.o)
+LUA     := $(shell find lua stdlib -name '*.lua' | LC_ALL=C sort)
+CTEST   := $(patsubst tests/c/%.c,$(B)/ctest/%,$(wildcard tests/c/*_test.c))
+
+.PHONY: all setup ctest test asan tsan lint format fuzz bench demo install clean
+all: $(B)/tidemill
+
+setup:
+	@$(SETUP) build
+
+$(B)/tidemill: $(OBJ) $(B)/embedded.o
+	$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
+
+$(B)/%.o: %.c | setup
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -MMD -MP -c -o $@ $<
+
+# Lua files travel inside the binary.
+$(B)/embedded.c: $(LUA) Makefile
+	@mkdir -p $(@D)
+	@{ n=0; for f in $(LUA); do \
+	  echo "static const unsigned char t$$n[] = {"; od -v -An -tx1 $$f | sed 's/ \(..\)/0x\1,/g'; \
+	  echo "0};"; n=$$((n+1)); done; \
+	  echo "extern const struct embedded { const char *name; const unsigned char *text;"; \
+	  echo "  unsigned size; } tm_embedded[];"; \
+	  echo "const struct embedded tm_embedded[] = {"; n=0; for f in $(LUA); do \
+	  echo "{\"$$f\", t$$n, sizeof t$$n - 1},"; n=$$((n+1)); done; echo "{0, 0, 0}};"; } > $@
+
+$(B)/embedded.o: $(B)/embedded.c
+	$(CC) -std=c11 $(CFLAGS) $(SAN) -c -o $@ $<
+
+# C unit tests: each tests/c/*_test.c is a cmocka program on every object but main.
+$(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
+	@mkdir -p $(@D)
+	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
+
+ctest: $(CTEST)
+
+test: ; @tests/run $(B)
+asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
+tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
+lint: ; @tests/lint
+fuzz: ; @tests/fuzz/run
+bench: all ; @tests/bench/run $(B)
+demo: all ; @tests/demo $(B)
+
+format:
+	clang-format -i $(shell find runtime tests -name '*.[ch]')
+
+install: all
+	install -Dm755 $(B)/tidemill $(DESTDIR)$(PREFIX)/bin/tidemill
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d)

@@ -1,0 +1,39 @@
+/*
+** cancel.h: a flag that also wakes whoever waits in poll
+**
+** Each thing that can block for long (a query, a transfer) owns one token, and its
+** waits watch that token and the process's interrupt, which SIGINT and SIGTERM fire.
+** Firing is safe from any thread and from a signal handler; a token stays fired.
+*/
+#ifndef TM_BASE_CANCEL_H
+#define TM_BASE_CANCEL_H
+
+#include <stdatomic.h>
+
+#include "base/error.h"
+
+struct tm_cancel {
+  atomic_int fired;
+  int fd; /* eventfd: readable once fired; -1 when closed */
+};
+
+/* False: no descriptor left. A token that failed or was never opened ({.fd = -1})
+** may be closed and asked. */
+bool tm_cancel_open(struct tm_cancel *c, struct tm_error *err) TM_MUSTCHECK;
+void tm_cancel_close(struct tm_cancel *c);
+
+void tm_cancel_fire(struct tm_cancel *c);
+bool tm_cancel_fired(const struct tm_cancel *c); /* NULL: false */
+int tm_cancel_fd(const struct tm_cancel *c);     /* NULL: -1 */
+
+/* The process-wide token. Before tm_interrupt_start it is never fired. */
+struct tm_cancel *tm_interrupt(void);
+
+/* Opens the process-wide token; called once, in main, before any thread. The
+** signal handler itself is main's. */
+bool tm_interrupt_start(struct tm_error *err) TM_MUSTCHECK;
+
+/* Unfires the process-wide token: only a prompt that survives Ctrl-C does this. */
+void tm_interrupt_reset(void);
+
+#endif

@@ -1,0 +1,124 @@
+/*
+** main.c: the process: signals, the Lua state, and the way into lua/main.lua
+**
+** SIGINT and SIGTERM fire the process-wide interrupt, which every wait watches, and hook
+** the Lua state so that a loop in Lua ends too. A second signal ends the process at once.
+*/
+#include <lauxlib.h>
+#include <lualib.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/cancel.h"
+#include "bind/lerror.h"
+#include "bind/modules.h"
+
+#ifndef TM_VERSION
+#define TM_VERSION "unknown"
+#endif
+
+static lua_State *main_state; /* for the signal handler only */
+
+static void stop_hook(lua_State *L, lua_Debug *ar)
+{
+  (void)ar;
+  lua_sethook(L, NULL, 0, 0);
+  struct tm_error err;
+  tm_error_set(&err, TM_ECANCELED, "cancelled");
+  tm_lua_raise(L, &err);
+}
+
+static void on_signal(int signal)
+{
+  if (tm_cancel_fired(tm_interrupt()))
+    _exit(128 + signal);
+  tm_cancel_fire(tm_interrupt());
+  int mask = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
+  if (main_state != NULL)
+    lua_sethook(main_state, stop_hook, mask, 1); /* as lua.c does */
+}
+
+static bool catch_signals(struct tm_error *err)
+{
+  if (!tm_interrupt_start(err))
+    return false;
+  struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, NULL);
+  sigaction(SIGTERM, &action, NULL);
+  action.sa_handler = SIG_IGN; /* a broken pipe is an error of write, not a death */
+  sigaction(SIGPIPE, &action, NULL);
+  return true;
+}
+
+/* Connection strings and keys live in memory: no core file may hold them. */
+static void forbid_core_dumps(void)
+{
+  struct rlimit none = {0, 0};
+  setrlimit(RLIMIT_CORE, &none);
+}
+
+static int traceback(lua_State *L)
+{
+  if (lua_type(L, 1) == LUA_TSTRING && getenv("TIDEMILL_TRACEBACK") != NULL)
+    luaL_traceback(L, L, lua_tostring(L, 1), 1);
+  return 1;
+}
+
+/* Runs lua/main.lua with the arguments; it returns the exit code. */
+static int run(lua_State *L)
+{
+  int argc = (int)lua_tointeger(L, 1);
+  char **argv = lua_touserdata(L, 2);
+  luaL_openlibs(L);
+  tm_lua_open_modules(L);
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "tidemill.main");
+  lua_call(L, 1, 1);
+  lua_createtable(L, argc, 1);
+  for (int i = 0; i < argc; i++) {
+    lua_pushstring(L, argv[i]);
+    lua_rawseti(L, -2, i);
+  }
+  lua_call(L, 1, 1);
+  return 1;
+}
+
+int main(int argc, char **argv)
+{
+  if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+    puts("tidemill " TM_VERSION);
+    return 0;
+  }
+  struct tm_error err;
+  forbid_core_dumps();
+  if (!catch_signals(&err)) {
+    fprintf(stderr, "tidemill: %s\n", err.message);
+    return 1;
+  }
+  lua_State *L = luaL_newstate();
+  if (L == NULL) {
+    fputs("tidemill: out of memory\n", stderr);
+    return 1;
+  }
+  main_state = L;
+  lua_pushcfunction(L, traceback);
+  lua_pushcfunction(L, run);
+  lua_pushinteger(L, argc);
+  lua_pushlightuserdata(L, argv);
+  int code = 1;
+  if (lua_pcall(L, 2, 1, 1) == LUA_OK) {
+    code = (int)lua_tointeger(L, -1);
+  } else {
+    tm_lua_toerror(L, -1, &err);
+    fprintf(stderr, "tidemill: %s\n", err.message);
+    code = tm_kind_exit_code(err.kind);
+  }
+  main_state = NULL;
+  lua_close(L);
+  return code;
+}
