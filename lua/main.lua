@@ -1,27 +1,61 @@
---- The command line: finds the command and runs it.
+--- The command line: finds the command, runs it, prints its error, gives the exit code.
+---
+--- Exit codes: 0 success, 1 a run failed, 2 usage or invalid flow, 3 cannot connect,
+--- 130 interrupted. A command is a file lua/cli/NAME.lua; lua/cli/options.lua tells what is
+--- in it. Only the command that is asked for is loaded.
 
-local commands = {}
+local errors = require "tidemill.errors"
+local options = require "tidemill.cli.options"
+local suggest = require "tidemill.suggest"
 
---- `tidemill exec SCRIPT.lua [ARG...]`: any Lua script, with every module at hand.
-function commands.exec(args)
-  local script = args[1] or error("exec: which script?", 0)
-  local chunk, message = loadfile(script)
-  if not chunk then error(message, 0) end
-  arg = table.move(args, 1, #args, 0, {}) -- luacheck: ignore 111 (as the lua program does)
-  chunk(table.unpack(args, 2))
-  return 0
+local main = {}
+
+--- Every command, in the order of `tidemill help`.
+main.commands = { "exec", "help", "version" }
+
+--- Loads a command by name; nil if there is none.
+---@param name string
+---@return tidemill.Command?
+function main.command(name)
+  for _, known in ipairs(main.commands) do
+    if known == name then return require("tidemill.cli." .. name) end
+  end
+end
+
+local ALIAS = { ["--help"] = "help", ["-h"] = "help", ["--version"] = "version", ["-V"] = "version" }
+
+local function dispatch(argv)
+  local name = ALIAS[argv[1]] or argv[1] or "help"
+  local command = main.command(name)
+  if not command then
+    errors.usage(("no command '%s'"):format(name),
+      suggest.nearest(name, main.commands) and suggest.hint(name, main.commands) or "see 'tidemill help'")
+  end
+  local opts, args = options.parse(command, table.move(argv, 2, #argv, 1, {}))
+  if opts.help then
+    io.stdout:write(options.help(command))
+    return 0
+  end
+  return command.run(opts, args) or 0
+end
+
+local function on_error(raised)
+  local err = errors.from(raised)
+  if err.kind == "script" and os.getenv "TIDEMILL_TRACEBACK" then
+    err = errors.new(err.kind, err.message, { detail = debug.traceback("", 2) })
+  end
+  return err
 end
 
 --- Returns the exit code of the process.
 ---@param argv string[]  argv[0] is the program
 ---@return integer
-local function main(argv)
-  local command = commands[argv[1] or "help"]
-  if not command then
-    io.stderr:write("tidemill: no command '", tostring(argv[1]), "'\n")
-    return 2
-  end
-  return command(table.move(argv, 2, #argv, 1, {}))
+function main.run(argv)
+  local ok, result = xpcall(dispatch, on_error, argv)
+  if ok then return result end
+  io.stdout:flush()
+  errors.print(result)
+  return errors.exit_code(result)
 end
 
-return main
+return setmetatable(main, { __call = function(_, argv) return main.run(argv) end })

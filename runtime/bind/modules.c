@@ -14,6 +14,10 @@
 #include "bind/llog.h"
 #include "bind/lstream.h"
 
+#ifndef TM_VERSION
+#define TM_VERSION "unknown"
+#endif
+
 struct embedded { /* generated: build/embedded.c */
   const char *name;
   const unsigned char *text;
@@ -123,5 +127,7 @@ static const luaL_Reg embedded_module[] = {
 int luaopen_tidemill_embedded(lua_State *L)
 {
   luaL_newlib(L, embedded_module);
+  lua_pushliteral(L, TM_VERSION);
+  lua_setfield(L, -2, "version");
   return 1;
 }
