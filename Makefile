@@ -11,6 +11,11 @@ WARN    := -Wall -Wextra -Wshadow -Wundef -Wwrite-strings -Wstrict-prototypes \
 CFLAGS  ?= -O2 -g
 SAN     ?=
 
+# One job a core, whatever the goal; but `make clean all` keeps its order.
+ifeq ($(MAKELEVEL)$(filter clean,$(MAKECMDGOALS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
 SETUP   := tests/setup
 DEFS     = -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -Iruntime \
            $(shell pkg-config --cflags $(PKGS) lua5.4-cjson)
@@ -21,11 +26,14 @@ OBJ     := $(SRC:%.c=$(B)/%.o)
 LUA     := $(shell find lua stdlib -name '*.lua' | LC_ALL=C sort)
 CTEST   := $(patsubst tests/c/%.c,$(B)/ctest/%,$(wildcard tests/c/*_test.c))
 
-.PHONY: all setup ctest test asan tsan lint format fuzz bench demo install clean
+.PHONY: all setup setup-test setup-demo setup-bench ctest test asan tsan lint format fuzz bench demo install clean
 all: $(B)/tidemill
 
-setup:
-	@$(SETUP) build
+# Before anything compiles; pkg-config is asked only after this (DEFS and LIBS are lazy).
+setup: ; @$(SETUP) build
+setup-test: setup ; @$(SETUP) demo test
+setup-demo: setup ; @$(SETUP) demo
+setup-bench: setup ; @$(SETUP) demo bench
 
 $(B)/tidemill: $(OBJ) $(B)/embedded.o
 	$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
@@ -45,23 +53,23 @@ $(B)/embedded.c: $(LUA) Makefile
 	  echo "const struct embedded tm_embedded[] = {"; n=0; for f in $(LUA); do \
 	  echo "{\"$$f\", t$$n, sizeof t$$n - 1},"; n=$$((n+1)); done; echo "{0, 0, 0}};"; } > $@
 
-$(B)/embedded.o: $(B)/embedded.c
+$(B)/embedded.o: $(B)/embedded.c | setup
 	$(CC) -std=c11 $(CFLAGS) $(SAN) -c -o $@ $<
 
 # C unit tests: each tests/c/*_test.c is a cmocka program on every object but main.
-$(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
+$(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-test
 	@mkdir -p $(@D)
 	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
 
 ctest: $(CTEST)
 
-test: ; @tests/run $(B)
+test: setup-test all ctest ; @tests/run $(B) $(T)
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
-lint: ; @tests/lint
-fuzz: ; @tests/fuzz/run
-bench: all ; @tests/bench/run $(B)
-demo: all ; @tests/demo $(B)
+lint: ; @$(SETUP) build lint && tests/lint
+fuzz: ; @$(SETUP) build lint && tests/fuzz/run
+bench: setup-bench all ; @tests/bench/run $(B)
+demo: setup-demo all ; @tests/demo $(B)
 
 format:
 	clang-format -i $(shell find runtime tests -name '*.[ch]')
