@@ -1,0 +1,43 @@
+/*
+** objects.h: a sink that rolls over objects of about one size, split on slab bounds
+**
+** A slab holds whole rows and, when compressed, a whole gzip member or zstd frame, so every
+** object can be read alone. The next object is begun when the current one has reached
+** object_bytes; it fills while the one before is being completed. An abort removes the
+** objects already completed as well (best effort, bounded time).
+*/
+#ifndef TM_OSS_OBJECTS_H
+#define TM_OSS_OBJECTS_H
+
+#include "oss/writer.h"
+
+struct tm_oss_objects_opts { /* NULL and zero mean the default */
+  const char *prefix;      /* key = prefix + number + suffix; required */
+  const char *suffix;      /* "" */
+  int digits;              /* 5; numbers count from 1 and may outgrow it */
+  int64_t object_bytes;    /* 128 MiB */
+  const void *preamble;    /* put at the start of each object: a header line */
+  size_t preamble_bytes;
+  int64_t preamble_raw_bytes; /* what it was before compression; 0: preamble_bytes */
+  bool overwrite;          /* default: create only, TM_EEXISTS on an existing key */
+  bool empty_object;       /* with no rows at all still make one object */
+  struct tm_oss_writer_opts writer; /* content type, metadata, part sizes */
+};
+
+struct tm_oss_object {
+  char *key;
+  uint64_t rows, bytes, raw_bytes; /* bytes include the preamble */
+  uint64_t crc64;
+  char etag[128];
+};
+
+/* As tm_oss_writer_open. */
+struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
+                                    const struct tm_oss_objects_opts *opts,
+                                    struct tm_error *err);
+
+/* The objects completed, in order; all of them after finish. Lives as long as the sink. */
+const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
+                                                size_t *count);
+
+#endif
