@@ -5,7 +5,7 @@ CC      ?= gcc
 PREFIX  ?= /usr/local
 VERSION := 0.1.0
 PKGS    := lua5.4 libpq libcurl libcrypto libisal libzstd zlib sqlite3 expat libedit \
-           libmicrohttpd glib-2.0
+           libmicrohttpd glib-2.0 jansson
 WARN    := -Wall -Wextra -Wshadow -Wundef -Wwrite-strings -Wstrict-prototypes \
            -Wmissing-prototypes
 CFLAGS  ?= -O2 -g
@@ -18,8 +18,8 @@ endif
 
 SETUP   := tests/setup
 DEFS     = -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -Iruntime \
-           $(shell pkg-config --cflags $(PKGS) lua5.4-cjson)
-LIBS     = $(shell pkg-config --libs $(PKGS)) -lcsv -l:liblua5.4-cjson.a -lpthread -lm
+           $(shell pkg-config --cflags $(PKGS))
+LIBS     = $(shell pkg-config --libs $(PKGS)) -lcsv -lpthread -lm
 
 SRC     := $(filter-out runtime/oss_fdw/%,$(wildcard runtime/*/*.c)) runtime/main.c
 OBJ     := $(SRC:%.c=$(B)/%.o)

@@ -4,13 +4,13 @@
 #include "bind/modules.h"
 
 #include <lauxlib.h>
-#include <lua-cjson.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bind/lerror.h"
+#include "bind/ljson.h"
 #include "bind/llog.h"
 #include "bind/lstream.h"
 
@@ -27,7 +27,7 @@ extern const struct embedded tm_embedded[];
 
 /* One line a module, sorted by name. */
 static const luaL_Reg natives[] = {
-    {"json", luaopen_cjson},
+    {"json", luaopen_json},
     {"log", luaopen_log},
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},
