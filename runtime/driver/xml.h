@@ -2,8 +2,7 @@
 ** xml.h: small XML documents of strangers, read by expat into a tree
 **
 ** Names lose their namespace. A document type declaration, and with it every entity but the
-** five predefined ones, is refused. A tree is one
-** block of memory with one owner; nodes live as long as it.
+** five predefined ones, is refused. A tree has one owner; its nodes live as long as it.
 */
 #ifndef TM_DRIVER_XML_H
 #define TM_DRIVER_XML_H
