@@ -12,6 +12,7 @@
 #include "bind/lerror.h"
 #include "bind/ljson.h"
 #include "bind/llog.h"
+#include "bind/lsign.h"
 #include "bind/lstream.h"
 
 #ifndef TM_VERSION
@@ -32,6 +33,7 @@ static const luaL_Reg natives[] = {
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},
     {"tidemill.error", luaopen_tidemill_error},
+    {"tidemill.sign", luaopen_tidemill_sign},
     {NULL, NULL},
 };
 
