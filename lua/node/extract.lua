@@ -1,0 +1,167 @@
+--- The body of a flow.extract node: rows of a query become objects and a manifest.
+---
+---   COPY (query) TO STDOUT -> [map] -> [compress] -> objects of about object_size -> manifest
+---
+--- The server formats the rows; nothing here looks at them unless the flow has a map, and
+--- then the server sends COPY text, which is the cheapest to take apart. Objects carry the
+--- run, node and attempt in their names, so no other attempt can touch them; the manifest
+--- is put last and is the commit. On any failure the objects are removed again.
+
+local copy = require "tidemill.copy"
+local csv = require "csv"
+local manifest = require "tidemill.manifest"
+local stream = require "stream"
+local time = require "time"
+local zip = require "zip"
+
+local SUFFIX = { none = "", gzip = ".gz", zstd = ".zst" }
+local EXTENSION = { csv = ".csv", text = ".txt" }
+
+-- A name that any store, shell and file system takes: letters, digits, - and _.
+local function slug(name)
+  local s = name:lower():gsub("[^%w]+", "_"):gsub("^_+", ""):gsub("_+$", "")
+  return s == "" and "node" or s:sub(1, 60)
+end
+
+-- The query without a final semicolon; a comment at its end must not swallow what follows.
+local function query_of(spec)
+  if spec.query then return (spec.query:gsub("[%s;]+$", "")) end
+  return "SELECT * FROM " .. spec.table
+end
+
+local function stages_of(spec, format, columns)
+  local stages, names = {}, {}
+  for i, column in ipairs(columns) do names[i] = column.name end
+  if spec.map then
+    local output = copy.codec(format)
+    output.header = nil -- each object gets its own
+    stages[1] = stream.map(spec.map, {
+      columns = names, input = { format = "text" },
+      output = output, output_columns = spec.columns,
+    })
+  end
+  if format.compress ~= "none" then
+    stages[#stages + 1] = zip[format.compress] { level = spec.level }
+  end
+  return stages
+end
+
+-- What the objects hold: the query's columns, or those the flow says its map makes.
+local function columns_out(spec, columns)
+  if not spec.columns then return columns end
+  local types, out = {}, {}
+  for _, column in ipairs(columns) do types[column.name] = column.type end
+  for i, name in ipairs(spec.columns) do out[i] = { name = name, type = types[name] or "text" } end
+  return out
+end
+
+-- The header line as it stands at the start of each object, and its size before compression.
+local function preamble(format, columns)
+  if not format.header then return nil, nil end
+  local names = {}
+  for i, column in ipairs(columns) do names[i] = column.name end
+  local codec = copy.codec(format)
+  codec.header = nil
+  local line = csv.format({ names }, codec)
+  local bytes = format.compress == "none" and line or zip.compress(line, format.compress)
+  return bytes, #line
+end
+
+local function remove(store, objects)
+  local keys = {}
+  for i, object in ipairs(objects) do keys[i] = object.key end
+  if #keys > 0 then pcall(store.delete_many, store, keys) end
+end
+
+local function source_facts(ctx, conn, spec, query)
+  return {
+    connection = spec.from,
+    query = query,
+    server_version = conn:server_version(),
+    snapshot = conn:value "SELECT txid_current_snapshot()::text",
+    columns_read_at = time.iso(ctx.started or time.now()),
+  }
+end
+
+local function total(objects, name)
+  local sum = 0
+  for _, object in ipairs(objects) do sum = sum + object[name] end
+  return sum
+end
+
+-- Moves the rows; returns the objects written.
+local function move(ctx, conn, store, spec, plan)
+  local source <close> = conn:copy_out(plan.sql)
+  local sink <close> = store:objects {
+    prefix = plan.prefix .. plan.stem .. "-",
+    suffix = plan.suffix,
+    object_bytes = spec.object_size,
+    preamble = plan.preamble,
+    preamble_raw_bytes = plan.preamble_raw,
+  }
+  local parts = { source, table.unpack(stages_of(spec, plan.format, plan.columns)) }
+  parts[#parts + 1] = sink
+  parts[#parts + 1] = {
+    progress = function(stats) ctx:progress { rows = stats.rows_out, bytes = stats.bytes_in } end,
+  }
+  stream.pump(table.unpack(parts))
+  return sink:objects()
+end
+
+local function commit(ctx, store, spec, plan, objects, source)
+  local prefix, relative = plan.prefix, {}
+  for i, object in ipairs(objects) do
+    relative[i] = {
+      key = object.key:sub(#prefix + 1), rows = object.rows, bytes = object.bytes,
+      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag,
+    }
+  end
+  local m = {
+    id = ("%s/%s/%d"):format(ctx.run_id, ctx.node, ctx.attempt),
+    flow = ctx.flow, node = ctx.node, run = ctx.run_id, attempt = ctx.attempt,
+    business = time.iso(ctx.business, ctx.timezone), created = time.iso(time.now()),
+    source = source,
+    format = plan.format,
+    columns = columns_out(spec, plan.columns),
+    objects = relative,
+    rows = total(objects, "rows"), bytes = total(objects, "bytes"),
+    raw_bytes = total(objects, "raw_bytes"),
+  }
+  manifest.write(store, prefix, m)
+  return m
+end
+
+---@param ctx table   the attempt (lua/node.lua)
+---@param spec table  the node's fields, variables filled in
+return function(ctx, spec)
+  local store, prefix = ctx:location(spec.to)
+  local conn <close> = ctx:postgres(spec.from, { session = "extract" })
+  local tx <close> = conn:transaction { isolation = "repeatable read", read_only = true }
+  local query = query_of(spec)
+  local format = copy.format_of(spec)
+  local columns = {}
+  for i, column in ipairs(conn:describe(query)) do columns[i] = { name = column.name, type = column.type } end
+  local wire = spec.map and { format = "text" } or format
+  local plan = {
+    prefix = prefix, format = format, columns = columns,
+    stem = ("%s-%s-%d"):format(slug(ctx.node), ctx.run_id, ctx.attempt),
+    suffix = EXTENSION[format.format] .. SUFFIX[format.compress],
+    sql = ("COPY (%s\n) TO STDOUT %s"):format(query, copy.options(wire)),
+  }
+  plan.preamble, plan.preamble_raw = preamble(format, columns_out(spec, columns))
+  local source = source_facts(ctx, conn, spec, query)
+
+  local objects = move(ctx, conn, store, spec, plan)
+  local ok, m = pcall(commit, ctx, store, spec, plan, objects, source)
+  if not ok then
+    remove(store, objects)
+    error(m, 0)
+  end
+  tx:commit()
+  ctx:progress { rows = m.rows, bytes = m.raw_bytes, done = true }
+  ctx:log("info", "%d rows in %d objects (%d bytes) under %s", m.rows, #objects, m.bytes, spec.to)
+  ctx:output("manifest", m.id)
+  ctx:output("rows", m.rows)
+  ctx:output("objects", #objects)
+  ctx:output("bytes", m.bytes)
+end

@@ -1,0 +1,129 @@
+--- The body of a flow.load node: the objects of a manifest become rows of a table.
+---
+---   manifest -> object ranges -> [decompress] -> COPY table (columns) FROM STDIN
+---
+--- Only what the manifest lists is read. All objects go into one transaction, each with a
+--- COPY of its own, so that the line in a server's error is a line of that object; a
+--- missing, shortened or altered object, a wrong row count or a bad row loads nothing.
+--- Columns go by name; the table may be wider and in another order.
+
+local copy = require "tidemill.copy"
+local errors = require "tidemill.error"
+local manifest = require "tidemill.manifest"
+local pg = require "pg"
+local stream = require "stream"
+local suggest = require "tidemill.suggest"
+local zip = require "zip"
+
+local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
+
+local function fail(kind, message, hint)
+  error(errors.new { kind = kind, message = message, hint = hint }, 0)
+end
+
+-- The table's columns that can be written, by name, and all names in order.
+local function target_columns(conn, into)
+  local generated = conn:server_version() >= 120000 and "attgenerated <> ''" or "false"
+  local rows = conn:query(("SELECT attname::text AS name, %s AS generated FROM pg_attribute " ..
+    "WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum")
+    :format(generated), into)
+  local by_name, names = {}, {}
+  for i, row in ipairs(rows) do
+    by_name[row.name] = row
+    names[i] = row.name
+  end
+  return by_name, names
+end
+
+-- Which column of the table each column of the objects goes to, in the objects' order.
+local function column_list(spec, m, conn)
+  local by_name, names = target_columns(conn, spec.into)
+  local mapping, list, taken = spec.columns or {}, {}, {}
+  for i, column in ipairs(m.columns) do
+    local name = mapping[column.name] or mapping[i] or column.name
+    if not by_name[name] then
+      local near = suggest.nearest(name, names)
+      fail("data", ("table %s has no column '%s' for column '%s' of the objects")
+        :format(spec.into, name, column.name),
+        near and ("did you mean '%s'? map it: columns = { [%q] = %q }"):format(near, column.name, near)
+          or "the table has: " .. table.concat(names, ", "))
+    elseif by_name[name].generated then
+      fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into))
+    elseif taken[name] then
+      fail("usage", ("columns '%s' and '%s' would both go into '%s'"):format(taken[name], column.name, name))
+    end
+    taken[name] = column.name
+    list[i] = pg.quote_ident(name)
+  end
+  return table.concat(list, ", ")
+end
+
+-- The upstream extract of this run that wrote here must have written this very manifest.
+local function check_upstream(ctx, spec, m)
+  for name, outputs in pairs(ctx.upstream or {}) do
+    local node = ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
+    if node and node.kind == "extract" and node.spec.to == spec.from
+      and outputs.manifest and outputs.manifest ~= m.id then
+      fail("conflict", ("%s holds the data of %s, not what node '%s' extracted in this run (%s)")
+        :format(spec.from, m.id, name, outputs.manifest),
+        "another run extracted to the same place; use a variable of the business time in the path")
+    end
+  end
+end
+
+-- Missing and shortened objects are found before anything is sent to the database.
+local function check_objects(store, prefix, m)
+  for _, object in ipairs(m.objects) do
+    local info = store:head(prefix .. object.key)
+    if not info then
+      fail("integrity", ("object '%s' of the manifest is missing"):format(prefix .. object.key),
+        "run the extract again")
+    elseif info.size ~= object.bytes then
+      fail("integrity", ("object '%s' has %d bytes, its manifest says %d")
+        :format(prefix .. object.key, info.size, object.bytes), "run the extract again")
+    end
+  end
+end
+
+local function load_object(ctx, conn, store, sql, m, object, key, done)
+  local source <close> = store:reader(key, { size = object.bytes, crc64 = object.crc64, etag = object.etag })
+  local sink <close> = conn:copy_in(sql)
+  local parts = { source }
+  if m.format.compress ~= "none" then parts[2] = zip[DECOMPRESS[m.format.compress]]() end
+  parts[#parts + 1] = sink
+  parts[#parts + 1] = {
+    progress = function(stats) ctx:progress { rows = done.rows, bytes = done.raw_bytes + stats.bytes_out } end,
+  }
+  stream.pump(table.unpack(parts))
+  return sink:rows()
+end
+
+---@param ctx table   the attempt (lua/node.lua)
+---@param spec table  the node's fields, variables filled in
+return function(ctx, spec)
+  local store, prefix = ctx:location(spec.from)
+  local m = manifest.read(store, prefix, spec.from)
+  check_upstream(ctx, spec, m)
+  check_objects(store, prefix, m)
+  local conn <close> = ctx:postgres(spec.on, { session = "load" })
+  local tx <close> = conn:transaction()
+  local sql = ("COPY %s (%s) FROM STDIN %s"):format(spec.into, column_list(spec, m, conn),
+    copy.options(m.format, m.format.header))
+  local done = { rows = 0, raw_bytes = 0 }
+  for _, object in ipairs(m.objects) do
+    local key = prefix .. object.key
+    local ok, rows = pcall(load_object, ctx, conn, store, sql, m, object, key, done)
+    if not ok then
+      if errors.is(rows) then rows.message = ("object '%s': %s"):format(key, rows.message) end
+      error(rows, 0)
+    end
+    if rows ~= object.rows then
+      fail("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, object.rows))
+    end
+    done.rows, done.raw_bytes = done.rows + rows, done.raw_bytes + object.raw_bytes
+  end
+  tx:commit()
+  ctx:progress { rows = done.rows, bytes = done.raw_bytes, done = true }
+  ctx:log("info", "%d rows of %d objects into %s", done.rows, #m.objects, spec.into)
+  ctx:output("rows", done.rows)
+end
