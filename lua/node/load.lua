@@ -92,7 +92,9 @@ local function load_object(ctx, conn, store, sql, m, object, key, done)
   if m.format.compress ~= "none" then parts[2] = zip[DECOMPRESS[m.format.compress]]() end
   parts[#parts + 1] = sink
   parts[#parts + 1] = {
-    progress = function(stats) ctx:progress { rows = done.rows, bytes = done.raw_bytes + stats.bytes_out } end,
+    progress = function(stats)
+      ctx:progress { rows = done.rows, bytes = done.raw_bytes + stats.bytes_out }
+    end,
   }
   stream.pump(table.unpack(parts))
   return sink:rows()

@@ -1,0 +1,216 @@
+-- needs: pg pg2 ossd
+-- timeout: 600
+--- flow.extract and flow.load: rows arrive whole, bad input loads nothing and says where.
+
+local json = require "json"
+local lab = require "tests.support.lab"
+local lu = require "luaunit"
+
+local l, rds, adbpg, lake
+
+local TABLE = [[ (id bigint, n int, amount numeric(12,3), at timestamptz, note text, ok boolean, d date) ]]
+
+-- Order-independent, and equal only when the multisets of rows are.
+local HASH = "SELECT count(*)::text || '/' || " ..
+  "coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text FROM %s t"
+
+local function hash(conn, table) return conn:value(HASH:format(table)) end
+
+local EXTRACT = [[
+  flow.extract "out" { from = "rds", %s, to = "lake:data/${bizdate}/", %s },
+]]
+local LOAD = [[
+  flow.load "in" { after = "out", from = "lake:data/${bizdate}/", on = "adbpg", into = "%s", %s },
+]]
+
+TestTransfer = {}
+
+function TestTransfer.setUp()
+  l = lab.new "transfer"
+  rds = l:database("rds", os.getenv "TM_PG")
+  adbpg = l:database("adbpg", os.getenv "TM_PG2")
+  lake = l:lake("lake", "lab-transfer")
+  for key in lake:list {} do lake:delete(key.key) end
+  l:project()
+  rds:exec("CREATE TABLE src" .. TABLE)
+  rds:exec [[
+    INSERT INTO src SELECT i, i % 7, i / 3.0, '2026-01-01'::timestamptz + i * interval '1 minute',
+      CASE i % 9 WHEN 0 THEN NULL WHEN 1 THEN '' WHEN 2 THEN 'a,b|c' WHEN 3 THEN 'say "hi"'
+        WHEN 4 THEN E'two\nlines' WHEN 5 THEN E'back\\slash\ttab' WHEN 6 THEN 'žluťoučký 漢字 😀'
+        WHEN 7 THEN '\.' ELSE '\N' END,
+      i % 3 = 0, '2026-01-01'::date + i
+    FROM generate_series(1, 5000) i ]]
+  adbpg:exec("CREATE TABLE dst" .. TABLE)
+end
+
+function TestTransfer.tearDown() l:close() end
+
+local function run_pair(extract, into, load)
+  l:flow("t.lua", EXTRACT:format("table = 'src'", extract or "") .. LOAD:format(into or "dst", load or ""))
+  return l:run("run", "t.lua", "--at", "2026-03-02 04:05:06")
+end
+
+local function assert_same(r, into)
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(hash(adbpg, into or "dst"), hash(rds, "src"))
+end
+
+function TestTransfer.test_every_format_and_compression_keeps_every_row()
+  for _, format in ipairs { "format = 'csv'", "format = 'text'",
+    "format = 'csv', delimiter = '|', quote = \"'\", null = 'NULL', header = true",
+    "format = 'csv', escape = '\\\\', encoding = 'UTF8'", "format = 'text', delimiter = '|', null = ''" } do
+    for _, compress in ipairs { "none", "gzip", "zstd" } do
+      adbpg:exec "TRUNCATE dst"
+      assert_same(run_pair(("%s, compress = '%s', object_size = '100kB'"):format(format, compress)))
+    end
+  end
+end
+
+function TestTransfer.test_the_manifest_tells_what_the_objects_are()
+  assert_same(run_pair "compress = 'gzip', object_size = '20kB', header = true")
+  local m = json.decode(lake:get "data/2026-03-01/_manifest.json")
+  lu.assertEquals(m.rows, 5000)
+  lu.assertTrue(#m.objects > 2)
+  lu.assertEquals(m.columns[3], { name = "amount", type = "numeric(12,3)" })
+  for _, object in ipairs(m.objects) do
+    local info = lake:head("data/2026-03-01/" .. object.key)
+    lu.assertEquals(info.size, object.bytes)
+  end
+end
+
+function TestTransfer.test_a_wider_table_in_another_order_takes_columns_by_name()
+  adbpg:exec [[CREATE TABLE wide (extra text DEFAULT 'x', d date, ok boolean, note text,
+    at timestamptz, amount numeric, n int, id bigint)]]
+  local r = run_pair("compress = 'gzip'", "wide")
+  lu.assertEquals(r.code, 0, r.all)
+  adbpg:exec("CREATE TABLE back" .. TABLE)
+  adbpg:exec "INSERT INTO back SELECT id, n, amount, at, note, ok, d FROM wide"
+  lu.assertEquals(hash(adbpg, "back"), hash(rds, "src"))
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM wide WHERE extra = 'x'", 5000)
+end
+
+function TestTransfer.test_a_map_changes_and_drops_rows()
+  l:flow("t.lua", [[
+    flow.extract "out" { from = "rds", query = "SELECT id, n, note FROM src ORDER BY id -- all of it",
+      to = "lake:m/", compress = "gzip", map = function(row)
+        if row.n == "3" then return nil end
+        row.note = "row " .. row.id
+        return row
+      end },
+    flow.load "in" { after = "out", from = "lake:m/", on = "adbpg", into = "mapped" },]])
+  adbpg:exec "CREATE TABLE mapped (id bigint, n int, note text)"
+  local r = l:run("run", "t.lua")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM mapped", 5000 - 714 - (5000 % 7 >= 3 and 1 or 0))
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM mapped WHERE note <> 'row ' || id", 0)
+end
+
+function TestTransfer.test_no_rows_is_a_result_too()
+  rds:exec "DELETE FROM src"
+  assert_same(run_pair "compress = 'zstd'")
+  lu.assertEquals(json.decode(lake:get "data/2026-03-01/_manifest.json").rows, 0)
+end
+
+-- ---- bad input: a clear error, the right exit code, nothing half done ----
+
+local function assert_fails(r, code, ...)
+  lu.assertEquals(r.code, code, r.all)
+  for _, text in ipairs { ... } do lu.assertStrContains(r.all, text) end
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM dst", 0)
+end
+
+function TestTransfer.test_a_missing_table_is_named()
+  l:flow("t.lua", EXTRACT:format("table = 'nowhere'", ""))
+  assert_fails(l:run("run", "t.lua"), 1, "nowhere", "42P01")
+  lu.assertNil(lake:head "data/2026-03-01/_manifest.json")
+end
+
+function TestTransfer.test_a_row_that_does_not_fit_names_object_line_and_column()
+  adbpg:exec [[CREATE TABLE narrow (id bigint, n int, amount numeric, at timestamptz,
+    note varchar(5), ok boolean, d date)]]
+  local r = run_pair("object_size = '20kB', header = true", "narrow")
+  assert_fails(r, 1, "object 'data/", "00001.csv", "line 3", "column note", "22001")
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM narrow", 0)
+end
+
+function TestTransfer.test_a_missing_column_suggests_the_nearest()
+  adbpg:exec [[CREATE TABLE other (id bigint, n int, amount numeric, at timestamptz,
+    notes text, ok boolean, d date)]]
+  assert_fails(run_pair("", "other"), 1, "no column 'note'", "notes")
+end
+
+local function extract_only(options)
+  l:flow("e.lua", EXTRACT:format("table = 'src'", options))
+  local r = l:run("run", "e.lua", "--at", "2026-03-02")
+  lu.assertEquals(r.code, 0, r.all)
+  l:flow("l.lua", (LOAD:format("dst", ""):gsub('after = "out",', "")))
+  return json.decode(lake:get "data/2026-03-01/_manifest.json")
+end
+
+local function load_only() return l:run("run", "l.lua", "--at", "2026-03-02") end
+
+function TestTransfer.test_an_altered_object_loads_nothing()
+  for _, compress in ipairs { "none", "gzip" } do
+    local m = extract_only(("compress = '%s', object_size = '50kB'"):format(compress))
+    local key = "data/2026-03-01/" .. m.objects[2].key
+    local bytes = lake:get(key)
+    local at = #bytes // 2
+    lake:put(key, bytes:sub(1, at) .. string.char(bytes:byte(at + 1) ~ 1) .. bytes:sub(at + 2))
+    assert_fails(load_only(), 1, key)
+    lake:put(key, bytes:sub(1, -2)) -- shortened
+    assert_fails(load_only(), 1, key, tostring(#bytes))
+    lake:delete(key)
+    assert_fails(load_only(), 1, key, "missing")
+  end
+end
+
+function TestTransfer.test_a_bad_manifest_loads_nothing()
+  local m = extract_only ""
+  local key = "data/2026-03-01/_manifest.json"
+  local good = lake:get(key)
+  for _, bad in ipairs { "", "{", "[]",
+    (good:gsub('"rows":%d+', '"rows":-1')), (good:gsub('"rows":%d+', '"rows":7')),
+    (good:gsub('"crc64":"%d+"', '"crc64":"x"')),
+    (good:gsub('"tidemill_manifest":1', '"tidemill_manifest":99')) } do
+    lake:put(key, bad)
+    assert_fails(load_only(), 1, "_manifest.json")
+  end
+  lake:delete(key)
+  assert_fails(load_only(), 1, "lake:data/2026-03-01/", "run the extract")
+  lu.assertEquals(m.rows, 5000)
+end
+
+function TestTransfer.test_a_failed_extract_leaves_no_object()
+  l:flow("t.lua", EXTRACT:format("query = 'SELECT id, 1 / (4999 - id) FROM src ORDER BY id'",
+    "object_size = '10kB'"))
+  assert_fails(l:run("run", "t.lua", "--at", "2026-03-02"), 1, "22012")
+  for entry in lake:list { prefix = "data/" } do lu.fail("left behind: " .. entry.key) end
+  for upload in lake:uploads {} do lu.fail("left behind: " .. upload.key) end
+end
+
+function TestTransfer.test_connections_that_cannot_be_made_exit_with_3()
+  local url = l.env.LAB_RDS
+  l.env.LAB_RDS = url:gsub(":[^:@/]+@", ":wrong-secret@")
+  local r = run_pair()
+  assert_fails(r, 3, "password", "rds")
+  lu.assertNotStrContains(r.all, "wrong-secret")
+  l.env.LAB_RDS = url
+
+  l.env.OSS_ACCESS_KEY_SECRET = "not-the-secret"
+  r = run_pair()
+  assert_fails(r, 3, "SignatureDoesNotMatch")
+  lu.assertNotStrContains(r.all, "not-the-secret")
+  l.env.OSS_ACCESS_KEY_SECRET = os.getenv "TM_OSSD_SECRET"
+
+  l.connections.lake = l.connections.lake:gsub("127%.0%.0%.1:%d+", "127.0.0.1:1")
+  l:project()
+  assert_fails(run_pair(), 3, "127.0.0.1:1")
+end
+
+function TestTransfer.test_a_missing_bucket_is_named()
+  l.connections.lake = l.connections.lake:gsub("lab%-transfer", "no-such-bucket")
+  l:project()
+  assert_fails(run_pair(), 1, "no-such-bucket", "NoSuchBucket")
+end
+
+os.exit(lu.LuaUnit.run())
