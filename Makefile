@@ -63,11 +63,15 @@ $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-
 
 ctest: $(CTEST)
 
+# Fuzz targets, built by tests/fuzz/run with clang.
+$(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
+	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
 test: setup-test all ctest ; @tests/run $(B) $(T)
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
-lint: ; @$(SETUP) build lint && tests/lint
-fuzz: ; @$(SETUP) build lint && tests/fuzz/run
+lint: ; +@$(SETUP) build lint && tests/lint
+fuzz: ; +@$(SETUP) build lint && tests/fuzz/run
 bench: setup-bench all ; @tests/bench/run $(B)
 demo: setup-demo all ; @tests/demo $(B)
 
