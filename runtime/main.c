@@ -3,6 +3,7 @@
 **
 ** SIGINT and SIGTERM fire the process-wide interrupt, which every wait watches, and hook
 ** the Lua state so that a loop in Lua ends too. A second signal ends the process at once.
+** A runner that ends its children before itself defers both (tm_interrupt_defer).
 */
 #include <lauxlib.h>
 #include <lualib.h>
@@ -34,12 +35,14 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
 
 static void on_signal(int signal)
 {
-  if (tm_cancel_fired(tm_interrupt()))
+  bool again = tm_cancel_fired(tm_interrupt());
+  tm_interrupt_signal();
+  if (tm_interrupt_deferred())
+    return;
+  if (again)
     _exit(128 + signal);
-  tm_cancel_fire(tm_interrupt());
-  int mask = LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT;
-  if (main_state != NULL)
-    lua_sethook(main_state, stop_hook, mask, 1); /* as lua.c does */
+  if (main_state != NULL) /* counts only: a __close that is C code must still be called */
+    lua_sethook(main_state, stop_hook, LUA_MASKCOUNT, 1);
 }
 
 static bool catch_signals(struct tm_error *err)

@@ -8,7 +8,11 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static struct tm_cancel interrupt = {.fd = -1}; /* the signal flag */
+/* The signal flag, and how a signal is to be taken. */
+static struct tm_cancel interrupt = {.fd = -1};
+static atomic_int signal_count;
+static atomic_bool signal_deferred;
+static atomic_uint signal_deadline;
 
 bool tm_cancel_open(struct tm_cancel *c, struct tm_error *err)
 {
@@ -64,4 +68,32 @@ void tm_interrupt_reset(void)
   if (interrupt.fd >= 0 && read(interrupt.fd, &n, sizeof n) < 0)
     n = 0; /* it was not fired */
   atomic_store(&interrupt.fired, 0);
+}
+
+void tm_interrupt_signal(void)
+{
+  unsigned seconds = atomic_load(&signal_deadline);
+  if (atomic_fetch_add(&signal_count, 1) == 0 && seconds > 0)
+    alarm(seconds);
+  tm_cancel_fire(&interrupt);
+}
+
+int tm_interrupt_count(void)
+{
+  return atomic_load(&signal_count);
+}
+
+void tm_interrupt_defer(bool on)
+{
+  atomic_store(&signal_deferred, on);
+}
+
+bool tm_interrupt_deferred(void)
+{
+  return atomic_load(&signal_deferred);
+}
+
+void tm_interrupt_deadline(unsigned seconds)
+{
+  atomic_store(&signal_deadline, seconds);
 }

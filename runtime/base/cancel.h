@@ -33,7 +33,22 @@ struct tm_cancel *tm_interrupt(void);
 ** signal handler itself is main's. */
 bool tm_interrupt_start(struct tm_error *err) TM_MUSTCHECK;
 
-/* Unfires the process-wide token: only a prompt that survives Ctrl-C does this. */
+/* Unfires the process-wide token: only a prompt that survives Ctrl-C, and a runner that first
+** ends its children, do this. */
 void tm_interrupt_reset(void);
+
+/* What main's signal handler calls: counts, fires the process-wide token and starts the
+** deadline, if there is one. */
+void tm_interrupt_signal(void);
+
+/* How many signals came since the start. */
+int tm_interrupt_count(void);
+
+/* While deferred, a signal does nothing more than tm_interrupt_signal. */
+void tm_interrupt_defer(bool on);
+bool tm_interrupt_deferred(void);
+
+/* So many seconds after the first signal the process is ended (SIGALRM); 0: never. */
+void tm_interrupt_deadline(unsigned seconds);
 
 #endif

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/cancel.h"
+
 #define ERROR "tidemill.error"
 
 static int error_tostring(lua_State *L)
@@ -57,8 +59,19 @@ void tm_lua_pusherror(lua_State *L, const struct tm_error *err)
   lua_setmetatable(L, -2);
 }
 
+/* The signal has been told: the hook that main armed shall not tell it a second time, in
+** whatever handles the first. */
+static void disarm(lua_State *L)
+{
+  lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+  lua_sethook(lua_tothread(L, -1), NULL, 0, 0);
+  lua_pop(L, 1);
+}
+
 int tm_lua_raise(lua_State *L, const struct tm_error *err)
 {
+  if (err->kind == TM_ECANCELED && tm_cancel_fired(tm_interrupt()))
+    disarm(L);
   tm_lua_pusherror(L, err);
   return lua_error(L);
 }

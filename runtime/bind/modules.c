@@ -13,6 +13,8 @@
 #include "bind/ljson.h"
 #include "bind/llog.h"
 #include "bind/lsign.h"
+#include "bind/lproc.h"
+#include "bind/lsqlite.h"
 #include "bind/lstream.h"
 
 #ifndef TM_VERSION
@@ -30,10 +32,13 @@ extern const struct embedded tm_embedded[];
 static const luaL_Reg natives[] = {
     {"json", luaopen_json},
     {"log", luaopen_log},
+    {"proc", luaopen_proc},
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},
     {"tidemill.error", luaopen_tidemill_error},
     {"tidemill.sign", luaopen_tidemill_sign},
+    {"tidemill.signal", luaopen_tidemill_signal},
+    {"tidemill.sqlite", luaopen_tidemill_sqlite},
     {NULL, NULL},
 };
 
