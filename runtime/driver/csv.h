@@ -38,7 +38,7 @@ enum tm_record tm_csv_line(struct tm_csv *csv, const char *bytes, size_t len, si
 ** equals the null string, holds the delimiter, the quote, CR or LF, or is \. in a one-column
 ** row (or the format says force_quote). False: out of memory, and out may hold a part.
 */
-bool tm_csv_write(const struct tm_format *format, const struct tm_field *fields, size_t count,
-                  struct tm_buffer *out) TM_MUSTCHECK;
+bool tm_csv_write(const struct tm_format *format, const struct tm_field *fields,
+                  size_t count, struct tm_buffer *out) TM_MUSTCHECK;
 
 #endif

@@ -46,9 +46,10 @@ void tm_zipper_free(struct tm_zipper *z); /* NULL is fine */
 
 /* One member: begin, add any number of times, end; each appends to `out` what is ready.
 ** `size` is how many bytes will be added in all. After a failure begin again. */
-bool tm_zipper_begin(struct tm_zipper *z, uint64_t size, struct tm_error *err) TM_MUSTCHECK;
-bool tm_zipper_add(struct tm_zipper *z, const void *bytes, size_t n, struct tm_buffer *out,
-                   struct tm_error *err) TM_MUSTCHECK;
+bool tm_zipper_begin(struct tm_zipper *z, uint64_t size, struct tm_error *err)
+    TM_MUSTCHECK;
+bool tm_zipper_add(struct tm_zipper *z, const void *bytes, size_t n,
+                   struct tm_buffer *out, struct tm_error *err) TM_MUSTCHECK;
 bool tm_zipper_end(struct tm_zipper *z, struct tm_buffer *out, struct tm_error *err)
     TM_MUSTCHECK;
 
@@ -66,8 +67,8 @@ void tm_unzipper_free(struct tm_unzipper *u); /* NULL is fine */
 ** zero bytes are padding and ignored (as gzip -d does); anything else that is not another
 ** member is an error, where gzip -d only warns.
 */
-ptrdiff_t tm_unzipper_run(struct tm_unzipper *u, const char **in, size_t *in_len, char *out,
-                          size_t cap, struct tm_error *err) TM_MUSTCHECK;
+ptrdiff_t tm_unzipper_run(struct tm_unzipper *u, const char **in, size_t *in_len,
+                          char *out, size_t cap, struct tm_error *err) TM_MUSTCHECK;
 
 /* No more input: false with TM_EDATA when it ended inside a member, or (unless the kind is
 ** TM_ZIP_AUTO) had none at all. Call run before with no input until it writes nothing. */

@@ -30,7 +30,8 @@ struct tm_decoder_opts {
 
 /* NULL with *err: an encoding that iconv lacks, no memory. `opts` may be NULL. */
 struct tm_decoder *tm_decoder_new(const struct tm_format *format,
-                                  const struct tm_decoder_opts *opts, struct tm_error *err);
+                                  const struct tm_decoder_opts *opts,
+                                  struct tm_error *err);
 void tm_decoder_free(struct tm_decoder *d); /* NULL is fine */
 
 /* Lends bytes to the decoder: they stay where they are until next has returned 0. */

@@ -9,7 +9,7 @@
 
 struct tm_zip_stage_opts {
   struct tm_zip_opts zip;
-  int workers;        /* compressing: threads; 0: 2, or the number of cores if that is 1 */
+  int workers; /* compressing: threads; 0: 2, or the number of cores if that is 1 */
   size_t chunk_bytes; /* compressing: input bytes of one member; 0: 1 MiB */
 };
 
@@ -19,7 +19,8 @@ struct tm_zip_stage_opts {
 ** a new object between any two. Input without a byte gives one empty member. Memory:
 ** (2 * workers + 1) chunks in and out. NULL with *err: no such level, no memory.
 */
-struct tm_stage *tm_zip_stage_new(const struct tm_zip_stage_opts *opts, struct tm_error *err);
+struct tm_stage *tm_zip_stage_new(const struct tm_zip_stage_opts *opts,
+                                  struct tm_error *err);
 
 /*
 ** Decompresses. Emits slabs of up to TM_SLAB_BYTES that begin and end anywhere (rows is 0),
