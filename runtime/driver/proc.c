@@ -165,8 +165,7 @@ static bool make_descriptor(struct tm_proc *p, const struct tm_proc_options *o, 
     bool reads = o->use[fd] == TM_PROC_READ;
     p->fds[fd] = lift(ends[reads ? 0 : 1]);
     *theirs = lift(ends[reads ? 1 : 0]);
-    return p->fds[fd] >= 0 && *theirs >= 0 &&
-           fcntl(p->fds[fd], F_SETFL, O_NONBLOCK) == 0;
+    return p->fds[fd] >= 0 && *theirs >= 0 && fcntl(p->fds[fd], F_SETFL, O_NONBLOCK) == 0;
   }
   return false;
 }
@@ -442,8 +441,7 @@ bool tm_proc_write(struct tm_proc *p, int fd, const char *bytes, size_t len,
     } else if (errno == EAGAIN) {
       int ready = tm_clock_poll(ours, POLLOUT, timeout_ms, NULL, err);
       if (ready == 0)
-        tm_error_set(err, TM_ETIMEOUT, "process %d does not read its input",
-                     (int)p->pid);
+        tm_error_set(err, TM_ETIMEOUT, "process %d does not read its input", (int)p->pid);
       if (ready <= 0)
         return false;
     } else if (errno != EINTR) {

@@ -19,7 +19,7 @@ local function dies(pid)
   return false
 end
 
-TestProc = {} -- luacheck: ignore 111
+TestProc = {}
 
 local function raised(fn, ...)
   local ok, err = pcall(fn, ...)
@@ -68,8 +68,10 @@ function TestProc.test_a_missing_program_is_told_apart_from_one_that_fails()
 end
 
 function TestProc.test_wrong_options_raise()
-  for _, options in ipairs { {}, { cmd = {} }, { cmd = { 1 } }, { cmd = "a\0b" }, { cmd = "x", stdout = "file" },
-    { cmd = "x", fds = { [2] = "pipe" } }, { cmd = "x", fds = { [99] = "pipe" } }, { cmd = "x", env = { A = 1 } },
+  for _, options in ipairs { {}, { cmd = {} }, { cmd = { 1 } }, { cmd = "a\0b" },
+    { cmd = "x", stdout = "file" },
+    { cmd = "x", fds = { [2] = "pipe" } }, { cmd = "x", fds = { [99] = "pipe" } },
+    { cmd = "x", env = { A = 1 } },
     { cmd = "x", input = 1 }, { cmd = "x", death_signal = "NOPE" } } do
     raised(proc.spawn, options)
   end
@@ -83,7 +85,8 @@ function TestProc.test_only_the_given_descriptors_are_open()
 end
 
 function TestProc.test_descriptor_three_is_a_pipe_of_its_own()
-  local child <close> = proc.spawn { cmd = "echo three >&3; echo one", fds = { [3] = "pipe" }, stdout = "pipe" }
+  local child <close> = proc.spawn { cmd = "echo three >&3; echo one",
+    fds = { [3] = "pipe" }, stdout = "pipe" }
   lu.assertEquals(child:read(3, 5), "three\n")
   lu.assertEquals(child:read(1, 5), "one\n")
   lu.assertNil(child:read(3, 5))

@@ -4,7 +4,7 @@ local lu = require "luaunit"
 local proc = require "proc"
 local sqlite = require "tidemill.sqlite"
 
-TestSqlite = {} -- luacheck: ignore 111
+TestSqlite = {}
 
 local function raised(fn, ...)
   local ok, err = pcall(fn, ...)
@@ -89,7 +89,7 @@ function TestSqlite:test_more_texts_than_the_cache_holds()
   end
 end
 
-function TestSqlite:test_a_file_that_is_no_database_is_refused()
+function TestSqlite.test_a_file_that_is_no_database_is_refused()
   local path = os.tmpname()
   local f = assert(io.open(path, "w"))
   f:write(("no database "):rep(200))
@@ -128,7 +128,7 @@ function TestSqlite:test_a_commit_survives_a_kill()
   lu.assertEquals(self.db:query("SELECT k FROM t"), { { k = "kept" } })
 end
 
-function TestSqlite:test_a_closed_database_says_so()
+function TestSqlite.test_a_closed_database_says_so()
   local db = sqlite.open(":memory:")
   db:close()
   db:close()
