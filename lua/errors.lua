@@ -19,6 +19,9 @@ function errors.new(kind, message, fields)
   return native.new(err)
 end
 
+--- Whether a value is an error table.
+errors.is = native.is
+
 --- Raises a usage error: wrong options or an invalid flow; exit code 2.
 ---@param message string
 ---@param hint? string

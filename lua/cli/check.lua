@@ -1,0 +1,52 @@
+--- `tidemill check FLOW.lua...`: is it valid? No side effect, no network.
+
+local check = require "tidemill.check"
+local errors = require "tidemill.errors"
+
+local function show_warnings(model)
+  for _, warning in ipairs(model.warnings) do
+    io.stderr:write(("%s:%d: warning: %s\n"):format(warning.file, warning.line, warning.message))
+  end
+end
+
+local function show(model)
+  local count = #model.nodes
+  local schedule = model.schedule and model.schedule.cron
+  print(("%s: flow '%s' is valid: %d node%s, %s"):format(model.loaded.file, model.name, count, count == 1 and "" or "s",
+    schedule and ("schedule '%s' in %s"):format(schedule, model.timezone) or "no schedule"))
+end
+
+local function run(opts, args)
+  local code = 0
+  for _, path in ipairs(args) do
+    local ok, result = pcall(check.flow, path)
+    if ok then
+      show_warnings(result)
+      if not opts.quiet then show(result) end
+    elseif #args == 1 then
+      error(result, 0)
+    else
+      local err = errors.from(result)
+      errors.print(err)
+      code = math.max(code, errors.exit_code(err))
+    end
+  end
+  return code
+end
+
+return {
+  name = "check",
+  summary = "is a flow valid? graph, variables, cron, connections; no side effect",
+  usage = "FLOW.lua...",
+  args = { 1, nil },
+  about = [[
+Loads each file without effects and reports every problem with its place: unknown fields and
+wrong types, duplicate nodes, unknown dependencies, cycles, unknown variables, bad cron
+expressions, formats and time zones, connections that the project file does not define.
+Neither databases nor stores are contacted, no environment variable is needed.
+Exit code 0: valid, 2: not.]],
+  options = {
+    { name = "quiet", short = "q", help = "print problems and warnings only" },
+  },
+  run = run,
+}

@@ -1,0 +1,215 @@
+--- Flows: named graphs of nodes that move and change data, declared in a Lua file.
+---
+--- A flow file returns one flow. Declaring has no effect in the world: the file may be
+--- checked, planned and published safely anywhere. What its nodes do happens later, when
+--- the flow runs, in dependency order, each node in a process of its own.
+---
+---     local flow = require "flow"
+---
+---     return flow "Orders to the warehouse" {
+---       schedule    = { cron = "0 30 1 * * ?", timezone = "Asia/Shanghai" },
+---       on_error    = "complete_running",
+---       concurrency = "skip",
+---       vars        = { day = flow.time "yyyy-MM-dd", tomorrow = flow.time("yyyy-MM-dd", "+1d") },
+---
+---       flow.extract "orders to the lake" {
+---         from  = "rds",
+---         query = "SELECT * FROM orders WHERE created_at >= '${day}' AND created_at < '${tomorrow}'",
+---         to    = "lake:orders/${day}/", compress = "gzip",
+---       },
+---
+---       flow.load "orders into the warehouse" {
+---         after = "orders to the lake",
+---         from  = "lake:orders/${day}/", on = "adbpg", into = "public.orders",
+---       },
+---
+---       flow.sql "statistics" {
+---         after = "orders into the warehouse",
+---         on    = "adbpg", sql = "ANALYZE public.orders",
+---       },
+---     }
+---
+--- Names such as `rds`, `lake` and `adbpg` are connections; the project file `tidemill.lua`
+--- defines them (`tidemill help connections`). `${name}` is a variable (`tidemill help
+--- variables`). Try the file with `tidemill check FILE`, `tidemill plan FILE` and
+--- `tidemill run FILE`.
+
+local flow = {}
+
+---@class flow.Schedule
+---@field cron? string      Quartz expression of six or seven fields, or five fields as in crontab
+---@field timezone? string  IANA name, such as "Asia/Shanghai"; also the zone of time variables (default: that of the project, else "UTC")
+---@field dst? "once"|"quartz"|"each"  what a clock change does to a firing (default "once")
+---@field from? string      "yyyy-MM-dd" or "yyyy-MM-dd HH:mm:ss": nothing fires before
+---@field to? string        nothing fires at or after it
+
+---@class flow.Missed
+---@field [1] "skip"|"latest"|"all"  the rule
+---@field window? string|integer     how far back missed firings count, such as "6h" (default "1d")
+
+---@alias flow.Vars table<string, string|number|boolean|flow.Time>
+---@alias flow.Duration string|number  seconds, or text such as "90s", "5m", "1h30m", "2d"
+
+---@class flow.Fields
+---@field [integer] flow.Node|flow.Node[]  the nodes, in any order; a list of nodes may stand for one
+---@field schedule? flow.Schedule|string   a string is the cron expression alone; without a schedule the flow runs by hand only
+---@field on_error? "complete_running"|"stop"|"continue"  after a node failed: let running nodes finish and start none (default), cancel them, or go on with branches that do not need it
+---@field concurrency? "skip"|"queue"|"parallel"  a firing while the last run still runs: leave a skipped record (default), wait, or run beside it
+---@field missed? "skip"|"latest"|"all"|flow.Missed  firings while no runner was up: record only (default), run the latest, or run each
+---@field vars? flow.Vars        variables of every node
+---@field constants? table<string, string|number|boolean>  fixed texts of every node
+---@field description? string
+---@field owner? string
+---@field tags? string[]
+
+---@class flow.NodeFields
+---@field after? string|flow.Node|(string|flow.Node)[]  the nodes that must succeed first
+---@field vars? flow.Vars             variables of this node alone
+---@field retries? integer            further attempts after a failure (default 0)
+---@field retry_delay? flow.Duration  before the first retry (default "10s")
+---@field backoff? number             factor of the delay from retry to retry (default 2, the delay is capped at one hour)
+---@field timeout? flow.Duration      the attempt is cancelled after it (default: none)
+---@field description? string
+
+---@class flow.SqlFields : flow.NodeFields
+---@field on string            a PostgreSQL connection
+---@field sql string|string[]  statements, sent as they are after variables are filled in
+
+---@class flow.ExtractFields : flow.NodeFields
+---@field from string         a PostgreSQL connection
+---@field query? string       either a query ...
+---@field table? string       ... or a table, "schema.table"
+---@field to string           "connection:path/" in an object store
+---@field format? "csv"|"text"  CSV, or PostgreSQL's COPY text format (default "csv")
+---@field delimiter? string   one byte (default "," for csv, a tab for text)
+---@field quote? string       one byte, csv only (default '"')
+---@field escape? string      one byte, csv only (default: the quote)
+---@field null? string        what stands for NULL (default an empty unquoted field for csv, "\N" for text)
+---@field header? boolean     a first line of column names in each object, csv only (default false)
+---@field encoding? string    of the objects (default "UTF8")
+---@field compress? "none"|"gzip"|"zstd"  (default "none")
+---@field level? integer      of compression (default: that of the compressor)
+---@field object_size? string|integer  a new object starts at about this many bytes before compression, such as "64MB" (default "256MB")
+---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see `tidemill help flow-file`
+---@field columns? string[]   the names of what `map` returns (default: those of the query)
+
+---@class flow.LoadFields : flow.NodeFields
+---@field from string   "connection:path/" in an object store, where an extract wrote
+---@field on string     a PostgreSQL connection
+---@field into string   "schema.table" or "table", which must exist
+---@field columns? string[]|table<string, string>  the target's columns in the order of the source's, or a map from source to target names (default: by equal names)
+---@field mode? "append"  (default "append")
+
+---@class flow.LuaFields : flow.NodeFields
+---@field run fun(ctx: table): table<string, string>?  the work; every module may be required in it. What it returns are the node's outputs
+---@field outputs? string[]  names of the outputs, for `${name}` in nodes behind this one
+
+--- One node, as the functions below return it.
+---@class flow.Node
+---@field kind string
+---@field name string
+---@field fields table
+---@field file string
+---@field line integer
+
+---@class flow.Flow
+---@field name string
+---@field fields flow.Fields
+---@field file string
+---@field line integer
+
+--- A time variable, as `flow.time` returns it.
+---@class flow.Time
+---@field pattern string  "format|offsets"
+---@field file string
+---@field line integer
+
+local Node = { __name = "flow.Node" }
+local Flow = { __name = "flow.Flow" }
+local Time = { __name = "flow.Time" }
+local Headless = { __name = "flow.Headless" } -- a name that still waits for its { ... }
+
+-- Where the caller of the caller stands: the flow file, for messages.
+local function place()
+  local info = debug.getinfo(3, "Sl")
+  return info.source:gsub("^@", ""), info.currentline
+end
+
+local function finish(head, fields)
+  if type(fields) ~= "table" then
+    error(("%s:%d: %s '%s' wants a table { ... }, got %s"):format(head.file, head.line, head.word,
+      head.name, type(fields)), 0)
+  end
+  local made = { kind = head.kind, name = head.name, fields = fields, file = head.file, line = head.line }
+  return setmetatable(made, head.kind and Node or Flow)
+end
+
+Headless.__call = finish
+
+local function head_of(word, kind, name, file, line)
+  if type(name) ~= "string" then
+    error(("%s wants a name before its table: %s \"name\" { ... }"):format(word, word), 2)
+  end
+  return setmetatable({ word = word, kind = kind, name = name, file = file, line = line }, Headless)
+end
+
+--- Declares a node that runs SQL on a PostgreSQL connection, its own text after variables
+--- are filled in: `flow.sql "name" { on = "rds", sql = "..." }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.SqlFields): flow.Node
+function flow.sql(name) return head_of("flow.sql", "sql", name, place()) end
+
+--- Declares a node that copies the rows of a query or table to objects in a store, and
+--- commits them by a manifest: `flow.extract "name" { from = "rds", query = "...", to = "lake:path/" }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.ExtractFields): flow.Node
+function flow.extract(name) return head_of("flow.extract", "extract", name, place()) end
+
+--- Declares a node that appends what an extract wrote to a table, each object once:
+--- `flow.load "name" { from = "lake:path/", on = "adbpg", into = "t" }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.LoadFields): flow.Node
+function flow.load(name) return head_of("flow.load", "load", name, place()) end
+
+--- Declares a node that runs a Lua function: `flow.lua "name" { run = function(ctx) ... end }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.LuaFields): flow.Node
+function flow.lua(name) return head_of("flow.lua", "lua", name, place()) end
+
+--- Makes a time variable: the business time of the run (its scheduled time minus one day)
+--- written by `format`, after `offsets`. `flow.time("yyyyMMdd", "+1d")` is the scheduled day.
+--- `tidemill help variables` lists the letters.
+---@param format string  letters such as "yyyy-MM-dd", or "format|offsets" as one text
+---@param ... string|string[]  offsets: sign, number, unit (y M w d h m), such as "-1M", "+1d"
+---@return flow.Time
+function flow.time(format, ...)
+  if type(format) ~= "string" then
+    error("flow.time wants a format such as \"yyyyMMdd\", got " .. type(format), 2)
+  end
+  local offsets = {}
+  for _, offset in ipairs { ... } do
+    for _, one in ipairs(type(offset) == "table" and offset or { offset }) do
+      if type(one) ~= "string" then error("flow.time: an offset is text such as \"-1d\", got " .. type(one), 2) end
+      offsets[#offsets + 1] = one
+    end
+  end
+  local file, line = place()
+  local pattern = format
+  if #offsets > 0 then pattern = format .. (format:find("|", 1, true) and "" or "|") .. table.concat(offsets) end
+  return setmetatable({ pattern = pattern, file = file, line = line }, Time)
+end
+
+--- What a value is among the things that this module makes: "flow", "node", "time",
+--- "headless" (a name without its table), or nil.
+---@param value any
+---@return string?
+function flow.is(value)
+  local meta = getmetatable(value)
+  return meta == Flow and "flow" or meta == Node and "node" or meta == Time and "time"
+    or meta == Headless and "headless" or nil
+end
+
+return setmetatable(flow, {
+  --- Declares a flow: `return flow "Name" { nodes and settings }`.
+  __call = function(_, name) return head_of("flow", nil, name, place()) end,
+})
