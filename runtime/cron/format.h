@@ -40,8 +40,8 @@ bool tm_time_format(struct tm_buffer *out, const char *format, size_t length,
 /* Appends the instant as `format` writes it on the zone's clock. */
 bool tm_time_format_instant(struct tm_buffer *out, const char *format, size_t length,
                             int64_t instant, int32_t nanos, const struct tm_zone *zone,
-                            enum tm_time_locale locale,
-                            struct tm_error *err) TM_MUSTCHECK;
+                            enum tm_time_locale locale, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /*
 ** Adds to *sum the offsets of a text: {sign digits unit}, unit y M w d h m; blanks
@@ -63,7 +63,7 @@ long tm_time_variable_split(const char *text, size_t length, struct tm_time_offs
 *offset),
 ** then hours and minutes. False with TM_EUSAGE: the result leaves the years 1 to 9999. */
 bool tm_time_add(int64_t instant, const struct tm_time_offset *offset,
-                 const struct tm_zone *zone, int64_t *out,
-                 struct tm_error *err) TM_MUSTCHECK;
+                 const struct tm_zone *zone, int64_t *out, struct tm_error *err)
+    TM_MUSTCHECK;
 
 #endif
