@@ -9,13 +9,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/lcron.h"
 #include "bind/lerror.h"
 #include "bind/ljson.h"
 #include "bind/llog.h"
-#include "bind/lsign.h"
 #include "bind/lproc.h"
+#include "bind/lsign.h"
 #include "bind/lsqlite.h"
 #include "bind/lstream.h"
+#include "bind/ltime.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
@@ -30,6 +32,7 @@ extern const struct embedded tm_embedded[];
 
 /* One line a module, sorted by name. */
 static const luaL_Reg natives[] = {
+    {"cron", luaopen_cron},
     {"json", luaopen_json},
     {"log", luaopen_log},
     {"proc", luaopen_proc},
@@ -39,6 +42,7 @@ static const luaL_Reg natives[] = {
     {"tidemill.sign", luaopen_tidemill_sign},
     {"tidemill.signal", luaopen_tidemill_signal},
     {"tidemill.sqlite", luaopen_tidemill_sqlite},
+    {"time", luaopen_time},
     {NULL, NULL},
 };
 
