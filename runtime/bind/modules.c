@@ -13,6 +13,7 @@
 #include "bind/lerror.h"
 #include "bind/ljson.h"
 #include "bind/llog.h"
+#include "bind/lpg.h"
 #include "bind/lproc.h"
 #include "bind/lsign.h"
 #include "bind/lsqlite.h"
@@ -35,6 +36,7 @@ static const luaL_Reg natives[] = {
     {"cron", luaopen_cron},
     {"json", luaopen_json},
     {"log", luaopen_log},
+    {"pg", luaopen_pg},
     {"proc", luaopen_proc},
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},

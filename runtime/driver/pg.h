@@ -80,7 +80,8 @@ const char *tm_pg_backend_start(const struct tm_pg *pg);  /* timestamptz text, o
 int tm_pg_server_version(const struct tm_pg *pg);         /* 90426, 150004 ... */
 const char *tm_pg_version_text(const struct tm_pg *pg);   /* select version() */
 const char *tm_pg_flavor(const struct tm_pg *pg);         /* "postgresql", "greenplum" */
-const char *tm_pg_parameter(const struct tm_pg *pg, const char *name); /* NULL: unknown */
+/* A setting that the server reports (TimeZone, server_encoding ...); NULL: unknown. */
+const char *tm_pg_parameter(const struct tm_pg *pg, const char *name);
 bool tm_pg_pooled(const struct tm_pg *pg); /* a pooler such as PgBouncer lies between */
 bool tm_pg_encrypted(const struct tm_pg *pg); /* TLS */
 
@@ -144,9 +145,6 @@ int64_t tm_pg_affected(const struct tm_pg_result *r);    /* -1: the tag tells no
 /* NULL for SQL NULL; lives as long as the result. `len` may be NULL. */
 const char *tm_pg_value(const struct tm_pg_result *r, int row, int column, size_t *len);
 void tm_pg_result_free(struct tm_pg_result *r); /* NULL is fine */
-
-/* The bytes of a bytea's text, from malloc; NULL: out of memory. */
-unsigned char *tm_pg_unescape_bytea(const char *text, size_t *len);
 
 /* ---- rows one by one ---- */
 

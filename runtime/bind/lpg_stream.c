@@ -1,0 +1,75 @@
+/*
+** lpg_stream.c: COPY of a pg.Conn as stream values
+*/
+#include "bind/lpg_impl.h"
+#include "bind/lstream.h"
+
+#define SOURCE "tidemill.pg.source"
+#define SINK "tidemill.pg.sink"
+
+static int push_rows(lua_State *L, int64_t rows)
+{
+  if (rows >= 0)
+    lua_pushinteger(L, rows);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+static int source_rows(lua_State *L)
+{
+  luaL_checkudata(L, 1, SOURCE);
+  return push_rows(L, tm_pg_copied_out(tm_lua_checksource(L, 1)));
+}
+
+static int sink_rows(lua_State *L)
+{
+  luaL_checkudata(L, 1, SINK);
+  return push_rows(L, tm_pg_copied_in(tm_lua_checksink(L, 1)));
+}
+
+/* A closed stream value with the method `rows`, keeping the connection at index 1 alive. */
+static void **new_stream(lua_State *L, const char *type, const char *mark,
+                         lua_CFunction rows)
+{
+  void **slot = lua_newuserdatauv(L, sizeof *slot, 1);
+  *slot = NULL; /* closed: __gc is safe from here on */
+  if (luaL_newmetatable(L, type)) {
+    tm_lua_stream_methods(L, mark);
+    lua_getfield(L, -1, "__index");
+    lua_pushcfunction(L, rows);
+    lua_setfield(L, -2, "rows");
+    lua_pop(L, 1);
+  }
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  return slot;
+}
+
+static int conn_copy_out(lua_State *L)
+{
+  struct tm_error err;
+  struct lpg_conn *c = lpg_checkconn(L, 1);
+  const char *sql = luaL_checkstring(L, 2);
+  void **slot = new_stream(L, SOURCE, "__tm_source", source_rows);
+  *slot = tm_pg_copy_out(c->pg, sql, &err);
+  if (*slot == NULL)
+    return tm_lua_raise(L, &err);
+  return 1;
+}
+
+static int conn_copy_in(lua_State *L)
+{
+  struct tm_error err;
+  struct lpg_conn *c = lpg_checkconn(L, 1);
+  const char *sql = luaL_checkstring(L, 2);
+  void **slot = new_stream(L, SINK, "__tm_sink", sink_rows);
+  *slot = tm_pg_copy_in(c->pg, sql, &err);
+  if (*slot == NULL)
+    return tm_lua_raise(L, &err);
+  return 1;
+}
+
+const luaL_Reg lpg_stream_methods[] = {
+    {"copy_out", conn_copy_out}, {"copy_in", conn_copy_in}, {NULL, NULL}};

@@ -1,0 +1,526 @@
+/*
+** pg_copy.c: COPY as a source and as a sink of slabs
+**
+** Out: PQgetCopyData mallocs one buffer a row; each is copied into the slab and freed at once,
+** and nothing else is done for a row. A row that does not fit into what is left of a slab
+** waits as `pending` for the next one; a row longer than a whole slab becomes a slab itself,
+** without a copy.
+**
+** In: slabs go out as they are, one CopyData message each, for the server puts messages
+** together again. While libpq is in a COPY it does not look at an error that the server has
+** sent, so we look at the socket ourselves (refused_early); otherwise a load that failed at
+** its first row would be sent to its end.
+**
+** Each call holds the session's lock, so that the session may be closed from the thread that
+** owns it while a pump's thread is in here. A stream keeps the struct alive (pg_unref).
+*/
+#include "driver/pg_impl.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+
+enum state { OPEN, ENDED, FAILED };
+
+/* What both directions have. */
+struct copy {
+  struct tm_pg *pg;
+  char *sql;
+  enum state state;
+  bool in_tx;            /* else the COPY commits by itself */
+  int64_t rows;          /* of the command tag; -1 until it came */
+  atomic_bool cancelled; /* set by any thread */
+};
+
+struct copy_out {
+  struct tm_source base;
+  struct copy copy;
+  char *pending; /* a row that belongs to the next slab; malloc'd by libpq */
+  int pending_len;
+};
+
+struct copy_in {
+  struct tm_sink base;
+  struct copy copy;
+};
+
+/* ---- both directions ---- */
+
+static bool start(struct copy *c, struct tm_pg *pg, const char *sql, ExecStatusType want,
+                  struct tm_error *err)
+{
+  PGresult *res = NULL;
+  if (!pg_ready(pg, err))
+    return false;
+  c->sql = strdup(sql);
+  if (c->sql == NULL) {
+    tm_error_set(err, TM_EMEMORY, "out of memory");
+    return false;
+  }
+  if (!pg_send(pg, sql, NULL, NULL, err))
+    return false;
+  int got = pg_next(pg, pg_deadline(pg), &res, err);
+  ExecStatusType status = got > 0 ? PQresultStatus(res) : PGRES_EMPTY_QUERY;
+  if (got > 0 && status == want) {
+    PQclear(res);
+    c->pg = pg;
+    c->in_tx = pg->in_tx;
+    c->rows = -1;
+    atomic_init(&c->cancelled, false);
+    atomic_fetch_add(&pg->refs, 1);
+    atomic_store(&pg->use, PG_COPY);
+    return true;
+  }
+  if (got > 0 && status == PGRES_FATAL_ERROR)
+    pg_error_result(pg, res, sql, err);
+  else if (got >= 0)
+    tm_error_set(err, TM_EUSAGE, "not a COPY %s: %.60s",
+                 want == PGRES_COPY_OUT ? "... TO STDOUT" : "... FROM STDIN", sql);
+  else
+    pg_error_sql(err, sql, 0);
+  PQclear(res);
+  (void)pg_stop(pg, got < 0 || status != PGRES_FATAL_ERROR);
+  return false;
+}
+
+/* The stream no longer has the session; its late cancels must not hit what comes next. */
+static void detach(struct copy *c, enum state state)
+{
+  if (c->state == OPEN)
+    atomic_store(&c->pg->use, PG_FREE);
+  c->state = state;
+}
+
+/* Ends a stream that went wrong; *err is what went wrong. False, for `return`. */
+static bool stop(struct copy *c)
+{
+  (void)pg_stop(c->pg, true);
+  detach(c, FAILED);
+  return false;
+}
+
+/* False with *err set when the stream cannot go on. */
+static bool check(struct copy *c, struct tm_error *err)
+{
+  if (c->state == OPEN && c->pg->conn == NULL) {
+    detach(c, FAILED);
+    tm_error_set(err, TM_EIO, "connection is closed");
+    return false;
+  }
+  if (atomic_load(&c->cancelled) || (c->state == OPEN && (tm_cancel_fired(&c->pg->cancel) ||
+                                                          tm_cancel_fired(tm_interrupt())))) {
+    tm_error_set(err, TM_ECANCELED, "cancelled");
+    return c->state == OPEN ? stop(c) : false;
+  }
+  if (c->state == FAILED)
+    tm_error_set(err, TM_EIO, "the COPY failed before");
+  return c->state != FAILED;
+}
+
+/* Reads the results after the data. True: the server confirmed the command. */
+static bool confirm(struct copy *c, struct tm_error *err)
+{
+  bool confirmed = false, failed = false;
+  PGresult *res = NULL;
+  int got;
+  while ((got = pg_next(c->pg, pg_deadline(c->pg), &res, err)) > 0) {
+    ExecStatusType status = PQresultStatus(res);
+    if (status == PGRES_COMMAND_OK) {
+      confirmed = true;
+      c->rows = strtoll(PQcmdTuples(res), NULL, 10);
+    } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) {
+      PQclear(res);
+      tm_error_set(err, TM_EUSAGE, "a second COPY follows the first: give them one by one");
+      return false;
+    } else if (!failed) {
+      pg_error_result(c->pg, res, c->sql, err);
+      failed = true;
+    }
+    PQclear(res);
+  }
+  if (got < 0)
+    return false;
+  if (PQstatus(c->pg->conn) == CONNECTION_BAD)
+    pg_drop(c->pg);
+  if (!failed && !confirmed)
+    tm_error_set(err, TM_EPROTOCOL, "the server did not confirm the COPY");
+  detach(c, confirmed && !failed ? ENDED : FAILED);
+  return c->state == ENDED;
+}
+
+/* As confirm, but a wait cut short stops the stream. */
+static bool ended(struct copy *c, struct tm_error *err)
+{
+  return confirm(c, err) || (c->state == OPEN && stop(c));
+}
+
+static void cancel(struct copy *c)
+{
+  atomic_store(&c->cancelled, true);
+  tm_cancel_fire(&c->pg->cancel);
+}
+
+static void release(struct copy *c)
+{
+  if (c->pg != NULL) {
+    if (atomic_load(&c->cancelled))
+      pg_uncancel(c->pg); /* it was meant for this stream alone */
+    pg_unref(c->pg);
+  }
+  free(c->sql);
+}
+
+/* ---- out ---- */
+
+/* A row that is a slab by itself; takes `row`, which libpq got from malloc. */
+static struct tm_slab *slab_of_row(char *row, size_t len, struct tm_error *err)
+{
+  struct tm_slab *slab = tm_slab_new(1, err);
+  if (slab == NULL) {
+    PQfreemem(row);
+    return NULL;
+  }
+  free(slab->data);
+  slab->data = row;
+  slab->len = slab->cap = slab->raw_bytes = len;
+  slab->rows = 1;
+  return slab;
+}
+
+/* Adds the row and frees it; false when it does not fit and is kept as pending. */
+static bool take_row(struct copy_out *s, struct tm_slab *slab, char *row, int len)
+{
+  if (slab->cap - slab->len < (size_t)len) {
+    s->pending = row;
+    s->pending_len = len;
+    return false;
+  }
+  memcpy(slab->data + slab->len, row, (size_t)len);
+  slab->len += (size_t)len;
+  slab->rows++;
+  PQfreemem(row);
+  return true;
+}
+
+/* Waits for more input; first without asking poll, for the data is mostly there. */
+static bool receive(struct copy *c, bool *tried, struct tm_error *err)
+{
+  PGconn *conn = c->pg->conn;
+  if (*tried && pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err) < 0)
+    return stop(c);
+  *tried = !*tried;
+  (void)PQconsumeInput(conn); /* a failure is told by PQgetCopyData or the result */
+  return true;
+}
+
+/* Fills the slab: 1 when it is full, 0 when the data ended, -1 with *err set. */
+static int fill(struct copy_out *s, struct tm_slab *slab, struct tm_error *err)
+{
+  PGconn *conn = s->copy.pg->conn;
+  bool tried = false;
+  for (;;) {
+    char *row = NULL;
+    int n = PQgetCopyData(conn, &row, 1);
+    if (n > 0) {
+      tried = false;
+      if (!take_row(s, slab, row, n))
+        return 1;
+    } else if (n == 0) {
+      if (PQstatus(conn) == CONNECTION_BAD)
+        return ended(&s->copy, err) ? 0 : -1;
+      if (!receive(&s->copy, &tried, err))
+        return -1;
+    } else {
+      return ended(&s->copy, err) ? 0 : -1;
+    }
+  }
+}
+
+static int read_slab(struct copy_out *s, struct tm_slab **out, struct tm_error *err)
+{
+  if (!check(&s->copy, err))
+    return -1;
+  char *row = s->pending;
+  s->pending = NULL;
+  if (row != NULL && s->pending_len > TM_SLAB_BYTES) {
+    *out = slab_of_row(row, (size_t)s->pending_len, err);
+    return *out == NULL ? -1 : 1;
+  }
+  if (row == NULL && s->copy.state == ENDED)
+    return 0;
+  struct tm_slab *slab = tm_slab_new(TM_SLAB_BYTES, err);
+  if (slab == NULL) {
+    PQfreemem(row);
+    return -1;
+  }
+  if (row != NULL)
+    (void)take_row(s, slab, row, s->pending_len); /* it fits an empty slab */
+  int got = s->copy.state == ENDED ? 0 : fill(s, slab, err);
+  slab->raw_bytes = slab->len;
+  if (got >= 0 && slab->len > 0) {
+    *out = slab;
+    return 1;
+  }
+  tm_slab_free(slab);
+  return got > 0 ? read_slab(s, out, err) : got; /* the first row is a long one */
+}
+
+static int out_read(struct tm_source *self, struct tm_slab **out, struct tm_error *err)
+{
+  struct copy_out *s = (struct copy_out *)self;
+  pthread_mutex_lock(&s->copy.pg->lock);
+  int got = read_slab(s, out, err);
+  pthread_mutex_unlock(&s->copy.pg->lock);
+  return got;
+}
+
+static void out_cancel(struct tm_source *self)
+{
+  cancel(&((struct copy_out *)self)->copy);
+}
+
+static void out_close(struct tm_source *self)
+{
+  struct copy_out *s = (struct copy_out *)self;
+  if (s->copy.pg != NULL) {
+    pthread_mutex_lock(&s->copy.pg->lock);
+    if (s->copy.state == OPEN && s->copy.pg->conn != NULL)
+      (void)stop(&s->copy);
+    pthread_mutex_unlock(&s->copy.pg->lock);
+  }
+  PQfreemem(s->pending);
+  release(&s->copy);
+  free(s);
+}
+
+static const struct tm_source_ops out_ops = {
+    .name = "pg copy out", .read = out_read, .cancel = out_cancel, .close = out_close};
+
+struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_error *err)
+{
+  struct copy_out *s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    tm_error_set(err, TM_EMEMORY, "out of memory");
+    return NULL;
+  }
+  s->base.ops = &out_ops;
+  if (start(&s->copy, pg, sql, PGRES_COPY_OUT, err))
+    return &s->base;
+  out_close(&s->base);
+  return NULL;
+}
+
+int64_t tm_pg_copied_out(const struct tm_source *source)
+{
+  return ((const struct copy_out *)source)->copy.rows;
+}
+
+/* ---- in ---- */
+
+/* Sends all that libpq holds; meanwhile takes in what the server says. */
+static bool flush(struct copy *c, struct tm_error *err)
+{
+  PGconn *conn = c->pg->conn;
+  int64_t deadline = pg_deadline(c->pg);
+  for (;;) {
+    int pending = PQflush(conn);
+    if (pending <= 0)
+      return true; /* a lost connection is told by the result */
+    int revents = pg_poll(c->pg, POLLIN | POLLOUT, deadline, err);
+    if (revents < 0)
+      return stop(c);
+    if ((revents & POLLIN) != 0 && PQconsumeInput(conn) == 0)
+      return true;
+    deadline = pg_deadline(c->pg); /* it moves: no silence */
+  }
+}
+
+static bool end_early(struct copy *c, struct tm_error *err);
+
+/* Hands bytes to libpq. PQputCopyData gives 0 when it has no room, -1 when all is lost. */
+static bool put(struct copy *c, const char *bytes, size_t len, struct tm_error *err)
+{
+  enum { PIECE = 1 << 20 }; /* libpq copies each piece into its own buffer */
+  while (len > 0) {
+    size_t n = len < PIECE ? len : PIECE;
+    int sent = PQputCopyData(c->pg->conn, bytes, (int)n);
+    if (sent < 0)
+      return end_early(c, err);
+    if (sent > 0) {
+      bytes += n;
+      len -= n;
+    }
+    if (!flush(c, err))
+      return false;
+  }
+  return true;
+}
+
+/*
+** Whether the server has refused the COPY. libpq leaves an error unread until the COPY has
+** ended, so we peek: at a message bound the first byte is the type of the message, 'E' for
+** an error. A notice ('N') in front is read away first.
+*/
+static bool refused_early(struct tm_pg *pg)
+{
+  enum { ROUNDS = 16 };
+  if (PQsslInUse(pg->conn))
+    return false; /* nothing to see in there: the error comes with finish */
+  for (int i = 0; i < ROUNDS; i++) {
+    char type;
+    ssize_t n = recv(PQsocket(pg->conn), &type, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n == 0)
+      return true; /* closed by the server */
+    if (n < 0)
+      return false;
+    if (type == 'E')
+      return true;
+    if (PQconsumeInput(pg->conn) == 0)
+      return true;
+    (void)PQisBusy(pg->conn); /* reads notices and notifications away */
+  }
+  return false;
+}
+
+/* Ends a COPY that the server has refused, to get at its error. Always false. */
+static bool end_early(struct copy *c, struct tm_error *err)
+{
+  if (PQstatus(c->pg->conn) != CONNECTION_BAD &&
+      PQputCopyEnd(c->pg->conn, "refused by the server") == 0 && !flush(c, err))
+    return false;
+  if (confirm(c, err))
+    tm_error_set(err, TM_EPROTOCOL, "the server ended the COPY early");
+  else if (c->state == OPEN)
+    return stop(c);
+  c->state = FAILED;
+  return false;
+}
+
+static bool write_slab(struct copy *c, const struct tm_slab *slab, struct tm_error *err)
+{
+  if (!check(c, err))
+    return false;
+  if (c->state == ENDED) {
+    tm_error_set(err, TM_EUSAGE, "the COPY has ended already");
+    return false;
+  }
+  if (refused_early(c->pg))
+    return end_early(c, err);
+  return put(c, slab->data, slab->len, err);
+}
+
+static bool in_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
+{
+  struct copy *c = &((struct copy_in *)self)->copy;
+  pthread_mutex_lock(&c->pg->lock);
+  bool ok = write_slab(c, slab, err);
+  pthread_mutex_unlock(&c->pg->lock);
+  tm_slab_free(slab);
+  return ok;
+}
+
+static void set_in_doubt(struct tm_error *err)
+{
+  struct tm_error cause = *err;
+  tm_error_set(err, TM_EINDOUBT, "the connection broke while the COPY was being finished: "
+                                 "%.500s", cause.message);
+  tm_error_hint(err, "look in the database whether the rows are there before loading again");
+}
+
+static bool finish(struct copy *c, struct tm_error *err)
+{
+  if (!check(c, err))
+    return false;
+  if (c->state == ENDED)
+    return true;
+  int sent;
+  while ((sent = PQputCopyEnd(c->pg->conn, NULL)) == 0)
+    if (!flush(c, err))
+      return false;
+  if (sent < 0)
+    return end_early(c, err);
+  if (confirm(c, err))
+    return true;
+  if (c->state == OPEN) { /* the wait was cut short */
+    enum pg_ending ending = pg_stop(c->pg, true);
+    detach(c, ending == PG_ENDED_WELL ? ENDED : FAILED);
+    if (ending == PG_ENDED_WELL)
+      return true; /* it was through before the cancel came */
+    if (ending == PG_LOST && !c->in_tx)
+      set_in_doubt(err);
+  } else if (err->kind == TM_EIO && !c->in_tx) {
+    set_in_doubt(err);
+  }
+  return false;
+}
+
+static bool in_finish(struct tm_sink *self, struct tm_error *err)
+{
+  struct copy *c = &((struct copy_in *)self)->copy;
+  pthread_mutex_lock(&c->pg->lock);
+  bool ok = finish(c, err);
+  pthread_mutex_unlock(&c->pg->lock);
+  return ok;
+}
+
+/* Tells the server to discard all; if it does not answer soon, drops the session. */
+static void abort_copy(struct copy *c, const char *why)
+{
+  enum { PATIENCE_MS = 3000 };
+  if (c->state != OPEN || c->pg->conn == NULL)
+    return;
+  if (PQputCopyEnd(c->pg->conn, why) <= 0 || pg_drain(c->pg, PATIENCE_MS) == PG_LOST)
+    (void)pg_stop(c->pg, true);
+  detach(c, FAILED);
+}
+
+static void in_abort(struct tm_sink *self, const char *why)
+{
+  struct copy *c = &((struct copy_in *)self)->copy;
+  pthread_mutex_lock(&c->pg->lock);
+  abort_copy(c, why == NULL ? "aborted" : why);
+  pthread_mutex_unlock(&c->pg->lock);
+}
+
+static void in_cancel(struct tm_sink *self)
+{
+  cancel(&((struct copy_in *)self)->copy);
+}
+
+static void in_close(struct tm_sink *self)
+{
+  struct copy_in *s = (struct copy_in *)self;
+  if (s->copy.pg != NULL)
+    in_abort(self, "closed before its end");
+  release(&s->copy);
+  free(s);
+}
+
+static const struct tm_sink_ops in_ops = {.name = "pg copy in",
+                                          .write = in_write,
+                                          .finish = in_finish,
+                                          .abort = in_abort,
+                                          .cancel = in_cancel,
+                                          .close = in_close};
+
+struct tm_sink *tm_pg_copy_in(struct tm_pg *pg, const char *sql, struct tm_error *err)
+{
+  struct copy_in *s = calloc(1, sizeof *s);
+  if (s == NULL) {
+    tm_error_set(err, TM_EMEMORY, "out of memory");
+    return NULL;
+  }
+  s->base.ops = &in_ops;
+  if (start(&s->copy, pg, sql, PGRES_COPY_IN, err))
+    return &s->base;
+  in_close(&s->base);
+  return NULL;
+}
+
+int64_t tm_pg_copied_in(const struct tm_sink *sink)
+{
+  return ((const struct copy_in *)sink)->copy.rows;
+}
