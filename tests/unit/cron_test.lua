@@ -276,7 +276,8 @@ end
 function TestProperties.test_around_clock_changes_a_walk_forth_and_back_meet()
   each_schedule(function(s)
     if s:dst() == "quartz" then return end
-    for _, day in ipairs { "2024-03-31", "2024-10-27", "2024-11-03", "2024-04-06", "2024-09-07", "2011-12-30" } do
+    for _, day in ipairs { "2024-03-31", "2024-10-27", "2024-11-03", "2024-04-06", "2024-09-07",
+      "2011-12-30" } do
       local from = time.parse(day) - 86400
       local forth, t = {}, from
       for i = 1, 40 do
