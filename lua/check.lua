@@ -18,13 +18,10 @@ local check = {}
 local SAMPLE = 1710460800
 
 local function names_of(built)
-  local names = {}
-  for _, node in ipairs(built.nodes) do names[#names + 1] = node.name end
-  return names
+  return suggest.keys(built.by_name)
 end
 
 local function check_graph(built)
-  local sound = true
   for _, node in ipairs(built.nodes) do
     local kept, seen = {}, {}
     for _, name in ipairs(node.after) do
@@ -40,12 +37,10 @@ local function check_graph(built)
     node.after = kept
   end
   for _, cycle in ipairs(graph.cycles(built.nodes)) do
-    sound = false
     local first = built.by_name[cycle[1]]
     model.complain(built, first, first.line, ("cycle: %s"):format(table.concat(cycle, " -> ")),
       "a node cannot wait for itself; remove one 'after' of these")
   end
-  return sound
 end
 
 local function message_of(raised)
@@ -76,27 +71,34 @@ local function check_schedule(built, zone)
   return zone
 end
 
-local function unknown_variable(built, node, scope, field, text, reference)
+-- "sql of node 'a', line 2"
+local function place_in(declared, field, text, reference)
   local _, lines = text:sub(1, reference.at - 1):gsub("\n", "")
-  local where = ("%s of node '%s'"):format(text:find "\n" and ("%s, line %d,"):format(field, lines + 1) or field, node.name)
-  local line = model.line_in(built, node, field, text, reference.at)
+  local whose = declared.kind and (" of node '%s'"):format(declared.name) or " of the flow"
+  return field .. whose .. (text:find "\n" and (", line %d"):format(lines + 1) or "")
+end
+
+local function unknown_variable(built, declared, scope, field, text, reference)
+  local where = place_in(declared, field, text, reference)
+  local line = model.line_in(built, declared, field, text, reference.at)
   if reference.fault then
-    model.complain(built, node, line, ("malformed variable '%s' in %s"):format(reference.fault, where),
+    model.complain(built, declared, line, ("malformed variable '%s' in %s"):format(reference.fault, where),
       "a variable is ${name}; write $${ for a literal ${")
   else
-    model.complain(built, node, line, ("unknown variable '${%s}' in %s"):format(reference.name, where),
+    model.complain(built, declared, line, ("unknown variable '${%s}' in %s"):format(reference.name, where),
       suggest.hint(reference.name, scope.names(), "variables"))
   end
 end
 
 -- Texts of `vars` and `constants` may refer to variables too.
-local function check_definitions(built, node, scope, vars)
+local function check_definitions(built, declared, scope, field)
+  local vars = declared[field]
   for _, name in ipairs(suggest.keys(vars)) do
     local content = vars[name]
     if type(content) == "string" then
       for _, reference in ipairs(variables.references(content)) do
         if reference.fault or not scope.known(reference.name) then
-          unknown_variable(built, node, scope, name, content, reference)
+          unknown_variable(built, declared, scope, field, content, reference)
         end
       end
     end
@@ -113,11 +115,11 @@ local function check_variables(built, node, moment, tried)
       end
     end
   end)
-  check_definitions(built, node, scope, node.vars)
+  check_definitions(built, node, scope, "vars")
   if not tried.flow then -- once, with the first node
     tried.flow = true
-    check_definitions(built, node, scope, built.constants)
-    check_definitions(built, node, scope, built.vars)
+    check_definitions(built, built, scope, "constants")
+    check_definitions(built, built, scope, "vars")
   end
   local filled = variables.fill(node.spec, scope.value_of)
   for _, fault in ipairs(scope.faults) do
@@ -155,15 +157,14 @@ function check.flow(path, opts)
   built.project = opts.project or project.open(path)
   local zone = built.schedule and built.schedule.timezone or built.project.timezone
   built.timezone = check_schedule(built, zone)
-  if check_graph(built) then
-    local moment, tried = variables.moment(SAMPLE, built.timezone), {}
-    for _, node in ipairs(built.nodes) do
-      local filled = check_variables(built, node, moment, tried)
-      kinds.settle(node.kind, filled, function(name, wants) return built.project:fault(name, wants) end,
-        function(field, message, hint)
-          model.complain(built, node, model.line_of(built, node, field), ("node '%s': %s"):format(node.name, message), hint)
-        end)
-    end
+  check_graph(built)
+  local moment, tried = variables.moment(SAMPLE, built.timezone), {}
+  for _, node in ipairs(built.nodes) do
+    local filled = check_variables(built, node, moment, tried)
+    kinds.settle(node.kind, filled, function(name, wants) return built.project:fault(name, wants) end,
+      function(field, message, hint)
+        model.complain(built, node, model.line_of(built, node, field), ("node '%s': %s"):format(node.name, message), hint)
+      end)
   end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built

@@ -111,7 +111,7 @@ function errors.of_problems(problems)
     lines[#lines + 1] = text(problem)
     if problem.hint then lines[#lines + 1] = "  hint: " .. problem.hint end
   end
-  return errors.new("usage", ("%d problems"):format(#problems),
+  return errors.new("usage", ("%s: %d problems"):format(problems[1].file, #problems),
     { detail = table.concat(lines, "\n"), problems = problems })
 end
 

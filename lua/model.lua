@@ -193,7 +193,7 @@ local function not_a_flow(loaded)
   local value = loaded.value
   local what = flow.is(value)
   if what == "headless" and not value.kind then
-    errors.usage(("%s:%d: flow '%s' has no table { ... }"):format(value.file, value.line, value.name))
+    errors.usage(("%s: flow '%s' has no table { ... }"):format(loaded.file, value.name))
   end
   errors.usage(("%s: the file returns %s, not a flow"):format(loaded.file,
     what and ("a " .. (what == "headless" and "node" or what)) or value == nil and "nothing" or "a " .. type(value)),

@@ -16,7 +16,8 @@ local suggest = require "tidemill.suggest"
 
 local sandbox = {}
 
-local STEP, MAX_STEPS, MAX_SECONDS = 1000000, 1000, 10
+local STEP = 1000000 -- instructions between two looks at the limit
+local LIMIT = { steps = 1000, seconds = 10 }
 local MAX_TEXT = 4 << 20 -- bytes of one file
 
 local PURE = { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen",
@@ -68,7 +69,7 @@ end
 
 local function invalid(loaded, message, hint)
   message = whole_path(message, loaded.files)
-  if not message:match "^[^\n]-:%d+: " then message = loaded.file .. ": " .. message end
+  if not message:match "^[^\n]-:%d+: " and message:sub(1, #loaded.file + 2) ~= loaded.file .. ": " then message = loaded.file .. ": " .. message end
   return errors.new("usage", (message:gsub("%s*\n%s*", " ")), { hint = hint })
 end
 
@@ -79,7 +80,7 @@ local function compile(loaded, text, path, env)
 end
 
 local function module_names()
-  local names = { "json", "log" }
+  local names = {}
   for _, file in ipairs(require("tidemill.embedded").names()) do
     names[#names + 1] = file:match "^stdlib/([%w_]+)%.lua$"
   end
@@ -211,22 +212,27 @@ local function make_environment(loaded, extra)
   return setmetatable(env, { __index = function(_, key) return undefined_global(loaded, env, key) end })
 end
 
-local function with_limit(loaded, body)
-  local steps, start = 0, os.clock()
-  debug.sethook(function()
+-- Runs `body`; past the limit the hook raises at every instruction until control is back
+-- here, so that a pcall in the file cannot go on.
+local function with_limit(loaded, limit, body)
+  local here = debug.getinfo(1, "S").source
+  local steps, start, over = 0, os.clock(), false
+  local function hook()
     steps = steps + 1
-    if steps >= MAX_STEPS or os.clock() - start > MAX_SECONDS then
-      debug.sethook(debug.gethook(), "", 1) -- raise again at once if the file catches this
-      local info = debug.getinfo(2, "Sl")
-      error(("%s:%d: computes for too long while being declared (more than %d s or %d million steps)")
-        :format(info.short_src, info.currentline, MAX_SECONDS, MAX_STEPS * STEP // 1000000), 0)
-    end
-  end, "", STEP)
+    over = over or steps >= limit.steps or os.clock() - start > limit.seconds
+    if not over then return end
+    debug.sethook(debug.gethook(), "", 1)
+    local info = debug.getinfo(2, "Sl")
+    if info.source == here then return end
+    error(("%s:%d: computes for too long while being declared (more than %d s or %d million steps)")
+      :format((info.source:gsub("^@", "")), info.currentline, limit.seconds, limit.steps * STEP // 1000000), 0)
+  end
+  debug.sethook(hook, "", STEP)
   local ok, result = xpcall(body, function(raised)
     if type(raised) == "string" or type(raised) == "table" and type(raised.message) == "string" then
       return raised
     end
-    return ("%s:0: raised %s"):format(loaded.file, tostring(raised))
+    return ("%s: raised a %s instead of a message"):format(loaded.file, type(raised))
   end)
   debug.sethook()
   return ok, result
@@ -236,6 +242,7 @@ end
 ---@field text? string     the text, instead of reading `path` (a published version)
 ---@field stored? table<string, {path: string, text: string}>  with `text`: what require finds, by module name
 ---@field globals? table   further globals (`env` of the project file)
+---@field limit? {steps: integer, seconds: number}  millions of instructions, CPU time
 
 --- Loads one file. Raises a usage error with file and line if it cannot be read, has a
 --- syntax error, or fails while it declares.
@@ -252,7 +259,7 @@ function sandbox.load(path, opts)
   remember(loaded, nil, path, text)
   local env = make_environment(loaded, opts.globals)
   local chunk = compile(loaded, text, path, env)
-  local ok, result = with_limit(loaded, function() return chunk(path) end)
+  local ok, result = with_limit(loaded, opts.limit or LIMIT, function() return chunk(path) end)
   if not ok then
     if type(result) == "table" then error(result, 0) end
     error(invalid(loaded, result), 0)

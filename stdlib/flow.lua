@@ -129,9 +129,11 @@ local Flow = { __name = "flow.Flow" }
 local Time = { __name = "flow.Time" }
 local Headless = { __name = "flow.Headless" } -- a name that still waits for its { ... }
 
--- Where the caller of the caller stands: the flow file, for messages.
+-- Where the caller of the caller stands: the flow file, for messages. A tail call has no
+-- place; line 0 then.
 local function place()
   local info = debug.getinfo(3, "Sl")
+  if not info or info.currentline < 0 then return "?", 0 end
   return info.source:gsub("^@", ""), info.currentline
 end
 

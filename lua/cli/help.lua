@@ -1,32 +1,84 @@
 --- `tidemill help [TOPIC]`: the table of commands, a command's --help, a module, a topic.
 
+local docs = require "tidemill.docs"
+local embedded = require "tidemill.embedded"
 local errors = require "tidemill.errors"
 local options = require "tidemill.cli.options"
 local suggest = require "tidemill.suggest"
 
+local TOPICS = {
+  { "flow-file", "how a flow is written" },
+  { "variables", "${name}, time formats and offsets" },
+  { "connections", "tidemill.lua: databases and object stores" },
+  { "formats", "what the objects hold" },
+  { "exit-codes", "what the exit code tells" },
+  { "environment", "variables that are read" },
+}
+
+-- The text of a file of the Lua half, from TIDEMILL_LUA if that is set.
+local function source(path)
+  local dir = os.getenv "TIDEMILL_LUA"
+  if not dir then return embedded.source(path) end
+  local file <close> = io.open(dir .. "/" .. path, "rb")
+  return file and file:read "a"
+end
+
+local function module_page(name)
+  local text = name:match "^[%w_]+$" and source("stdlib/" .. name .. ".lua")
+  return text and docs.parse(text)
+end
+
+local function module_names()
+  local names = {}
+  for _, path in ipairs(embedded.names()) do names[#names + 1] = path:match "^stdlib/([%w_]+)%.lua$" end
+  table.sort(names)
+  return names
+end
+
+local function add_table(out, title, rows)
+  out[#out + 1] = ""
+  out[#out + 1] = title
+  local width = 0
+  for _, row in ipairs(rows) do width = math.max(width, #row[1]) end
+  for _, row in ipairs(rows) do out[#out + 1] = ("  %-" .. width .. "s  %s"):format(row[1], row[2]) end
+end
+
 local function overview()
   local main = require "tidemill.main"
   local out = { "tidemill moves rows from PostgreSQL through object storage into PostgreSQL, by flows",
-    "written in Lua.", "", "usage: tidemill COMMAND [ARG...]", "", "commands:" }
+    "written in Lua.", "", "usage: tidemill COMMAND [ARG...]" }
+  local commands, modules = {}, {}
   for _, name in ipairs(main.commands) do
     local command = main.command(name)
-    if not command.hidden then out[#out + 1] = ("  %-10s %s"):format(name, command.summary) end
+    if not command.hidden then commands[#commands + 1] = { name, command.summary } end
   end
+  for _, name in ipairs(module_names()) do
+    modules[#modules + 1] = { name, docs.summary(module_page(name)) }
+  end
+  add_table(out, "commands (tidemill COMMAND --help):", commands)
+  add_table(out, "topics (tidemill help TOPIC):", TOPICS)
+  add_table(out, "Lua modules (tidemill help MODULE):", modules)
   return table.concat(out, "\n") .. "\n"
 end
 
-local function run(_, args)
+local function page_of(topic)
   local main = require "tidemill.main"
-  local topic = args[1]
-  if not topic then
-    io.stdout:write(overview())
-    return 0
-  end
   local command = main.command(topic)
-  if not command then
-    errors.usage(("no help on '%s'"):format(topic), suggest.hint(topic, main.commands))
+  if command then return options.help(command) end
+  for _, one in ipairs(TOPICS) do
+    if one[1] == topic then return require("tidemill.help." .. topic) end
   end
-  io.stdout:write(options.help(command))
+  local page = module_page(topic)
+  if page then return docs.render(topic, page) end
+  local names = module_names()
+  table.move(main.commands, 1, #main.commands, #names + 1, names)
+  for _, one in ipairs(TOPICS) do names[#names + 1] = one[1] end
+  errors.usage(("no help on '%s'"):format(topic),
+    suggest.nearest(topic, names) and suggest.hint(topic, names) or "see 'tidemill help'")
+end
+
+local function run(_, args)
+  io.stdout:write(args[1] and page_of(args[1]) or overview())
   return 0
 end
 
@@ -35,6 +87,7 @@ return {
   summary = "explain a command, a module or a topic",
   usage = "[TOPIC]",
   args = { 0, 1 },
+  about = "Without a topic: the commands, the topics and the Lua modules.",
   options = {},
   run = run,
 }

@@ -3,7 +3,7 @@
 local check = require "tidemill.check"
 local errors = require "tidemill.errors"
 local graph = require "tidemill.graph"
-local jsontext = require "tidemill.jsontext"
+local json = require "json"
 local kinds = require "tidemill.kinds"
 local plan = require "tidemill.plan"
 local suggest = require "tidemill.suggest"
@@ -141,18 +141,18 @@ local function plain(value)
 end
 
 local function json_of(model, made, next_time)
-  local nodes = jsontext.list {}
+  local nodes = json.array {}
   for _, node in ipairs(made.nodes) do
-    local used = jsontext.list {}
+    local used = json.array {}
     for _, variable in ipairs(node.variables) do
       used[#used + 1] = { name = variable.name, value = variable.value, from = variable.from }
     end
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
-      after = jsontext.list(table.move(node.after, 1, #node.after, 1, {})),
-      pending = jsontext.list(table.move(node.pending, 1, #node.pending, 1, {})),
+      after = json.array(table.move(node.after, 1, #node.after, 1, {})),
+      pending = json.array(table.move(node.pending, 1, #node.pending, 1, {})),
       variables = used, spec = plain(node.spec) }
   end
-  return jsontext.encode { flow = made.flow, file = model.loaded.file, scheduled = made.scheduled,
+  return json.encode { flow = made.flow, file = model.loaded.file, scheduled = made.scheduled,
     business = made.business, timezone = made.timezone, next = next_time,
     schedule = model.schedule and plain(model.schedule), on_error = model.on_error,
     concurrency = model.concurrency, missed = model.missed, nodes = nodes } .. "\n"

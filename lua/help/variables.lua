@@ -1,0 +1,51 @@
+return [[
+# Variables
+
+`${name}` in any text of a node is replaced before the text reaches a database or store.
+Replacement is textual: quotes around a value are yours. Names are letters, digits, '_' and '.',
+and may start with a digit. `$${` stands for a literal `${`. An unknown name is an error of
+`tidemill check`, before anything runs.
+
+## Where they come from
+
+The first of these that defines the name counts; a clash gives a warning:
+
+    1. vars of the node                 vars = { day = flow.time "yyyyMMdd" }
+    2. vars of the flow
+    3. constants of the flow            constants = { schema = "dw" }
+    4. outputs of nodes upstream        ${max_id}, or ${node.max_id}
+    5. the system
+
+    bizdate         business time, yyyy-MM-dd
+    biztime         business time, yyyy-MM-dd HH:mm:ss
+    scheduled_date  scheduled time, yyyy-MM-dd
+    scheduled_time  scheduled time, yyyy-MM-dd HH:mm:ss
+    timezone        the flow's zone
+    flow_name       node_name       run_id
+
+A flow.lua node has the outputs that its function returns and that `outputs` names. An extract
+named n has ${n.rows}, ${n.objects}, ${n.bytes} and ${n.manifest}; a load ${n.rows}.
+
+## Time variables
+
+flow.time(format, offset...) writes the business time: the scheduled time minus one day, in the
+flow's zone. It is fixed when the run is created; retries and reruns keep it. For a run by hand
+the scheduled time is now, or --at.
+
+    flow.time "yyyyMMdd"               the day before the scheduled time: 20260101
+    flow.time("yyyy-MM-dd", "+1d")     the scheduled day
+    flow.time("yyyyMM01", "-1M")       first of the month before
+    flow.time "yyyy-MM-dd|-1M+1d"      the same offsets in one text
+
+Offsets: sign, number, unit: y years, M months, w weeks, d days, h hours, m minutes. The largest
+unit applies first, whatever the order; a day that a month lacks becomes its last.
+
+    G era (AD)        y year (yyyy, yy)      M month (M, MM, MMM)   d day (d, dd)
+    Y year of week    w week of year         W week of month        D day of year (D, DD, DDD)
+    E weekday name    e weekday, 1 = Monday  a AM or PM             z zone, UTC+08:00
+    H hour 0-23       h hour 1-12            K hour 0-11            k hour 1-24
+    m minute          s second               S milliseconds
+
+Weeks run Monday to Sunday; week 1 holds January 1. Other characters pass through; 'text' in
+single quotes is literal, '' is one quote.
+]]
