@@ -53,7 +53,7 @@ local function check_schedule(built, zone)
     model.complain(built, built, model.line_of(built, built, field), message_of(raised),
       type(raised) == "table" and raised.hint or nil)
   end
-  local ok, raised = pcall(time.business, SAMPLE, zone)
+  local ok, raised = pcall(time.zone, zone)
   if not ok then
     complain("timezone", raised)
     zone = "UTC"
@@ -159,12 +159,13 @@ function check.flow(path, opts)
   built.timezone = check_schedule(built, zone)
   check_graph(built)
   local moment, tried = variables.moment(SAMPLE, built.timezone), {}
+  local function known(name, wants) return built.project:fault(name, wants) end
   for _, node in ipairs(built.nodes) do
     local filled = check_variables(built, node, moment, tried)
-    kinds.settle(node.kind, filled, function(name, wants) return built.project:fault(name, wants) end,
-      function(field, message, hint)
-        model.complain(built, node, model.line_of(built, node, field), ("node '%s': %s"):format(node.name, message), hint)
-      end)
+    kinds.settle(node.kind, filled, known, function(field, message, hint)
+      model.complain(built, node, model.line_of(built, node, field), ("node '%s': %s"):format(node.name, message),
+        hint)
+    end)
   end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built

@@ -349,8 +349,8 @@ end
 ---@param known fun(connection: string, wants: string): string?, string?  what is wrong with it and a hint
 ---@param report fun(field: string, message: string, hint: string?)
 function kinds.settle(kind, spec, known, report)
-  for name, field in pairs(kinds.nodes[kind]) do
-    local value = spec[name]
+  for _, name in ipairs(suggest.keys(kinds.nodes[kind])) do
+    local field, value = kinds.nodes[kind][name], spec[name]
     if value ~= nil and field.type == "connection" then
       local fault, hint = known(value, field.wants)
       if fault then report(name, fault, hint) end

@@ -172,7 +172,8 @@ local function gather(built, values, depth)
       gather(built, value, depth + 1)
     else
       model.complain(built, built, built.line, ("value %d of the flow is not a node but %s"):format(position,
-        what and ("a " .. what) or ("a " .. type(value))), "nodes are made by flow.sql, flow.extract, flow.load and flow.lua")
+        what and ("a " .. what) or ("a " .. type(value))),
+        "nodes are made by flow.sql, flow.extract, flow.load and flow.lua")
     end
   end
 end

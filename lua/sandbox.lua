@@ -69,7 +69,8 @@ end
 
 local function invalid(loaded, message, hint)
   message = whole_path(message, loaded.files)
-  if not message:match "^[^\n]-:%d+: " and message:sub(1, #loaded.file + 2) ~= loaded.file .. ": " then message = loaded.file .. ": " .. message end
+  local placed = message:match "^[^\n]-:%d+: " or message:sub(1, #loaded.file + 2) == loaded.file .. ": "
+  if not placed then message = loaded.file .. ": " .. message end
   return errors.new("usage", (message:gsub("%s*\n%s*", " ")), { hint = hint })
 end
 
@@ -89,6 +90,7 @@ local function module_names()
 end
 
 local function is_module(name)
+  if package.preload[name] and not name:find "^tidemill" then return true end
   for _, known in ipairs(module_names()) do
     if known == name then return true end
   end

@@ -93,10 +93,10 @@ end
 local DATE, DATE_TIME = "yyyy-MM-dd", "yyyy-MM-dd HH:mm:ss"
 
 local system = {
-  bizdate = function(m) return time.variable(m.business, DATE, m.timezone) end,
-  biztime = function(m) return time.variable(m.business, DATE_TIME, m.timezone) end,
-  scheduled_date = function(m) return time.variable(m.scheduled, DATE, m.timezone) end,
-  scheduled_time = function(m) return time.variable(m.scheduled, DATE_TIME, m.timezone) end,
+  bizdate = function(m) return time.format(m.business, DATE, m.timezone) end,
+  biztime = function(m) return time.format(m.business, DATE_TIME, m.timezone) end,
+  scheduled_date = function(m) return time.format(m.scheduled, DATE, m.timezone) end,
+  scheduled_time = function(m) return time.format(m.scheduled, DATE_TIME, m.timezone) end,
   timezone = function(m) return m.timezone end,
   flow_name = function(_, model) return model.name end,
   node_name = function(_, _, node) return node.name end,
@@ -162,7 +162,7 @@ function variables.scope(model, node, moment)
       return (moment.outputs[content[1]] or {})[content.plain or name]
     end
     if type(content) == "table" then
-      local ok, value = pcall(time.variable, moment.business, content.pattern, moment.timezone)
+      local ok, value = pcall(time.variable, moment.business, content.pattern, nil, moment.timezone)
       if ok then return value end
       fault(name, ("variable '%s': %s"):format(name, type(value) == "table" and value.message or tostring(value)))
       return "?"

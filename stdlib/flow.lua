@@ -38,7 +38,8 @@ local flow = {}
 
 ---@class flow.Schedule
 ---@field cron? string      Quartz expression of six or seven fields, or five fields as in crontab
----@field timezone? string  IANA name, such as "Asia/Shanghai"; also the zone of time variables (default: that of the project, else "UTC")
+---@field timezone? string  IANA name, such as "Asia/Shanghai"; also the zone of time variables
+---(default: that of the project, else "UTC")
 ---@field dst? "once"|"quartz"|"each"  what a clock change does to a firing (default "once")
 ---@field from? string      "yyyy-MM-dd" or "yyyy-MM-dd HH:mm:ss": nothing fires before
 ---@field to? string        nothing fires at or after it
@@ -51,11 +52,16 @@ local flow = {}
 ---@alias flow.Duration string|number  seconds, or text such as "90s", "5m", "1h30m", "2d"
 
 ---@class flow.Fields
----@field [integer] flow.Node|flow.Node[]  the nodes, in any order; a list of nodes may stand for one
----@field schedule? flow.Schedule|string   a string is the cron expression alone; without a schedule the flow runs by hand only
----@field on_error? "complete_running"|"stop"|"continue"  after a node failed: let running nodes finish and start none (default), cancel them, or go on with branches that do not need it
----@field concurrency? "skip"|"queue"|"parallel"  a firing while the last run still runs: leave a skipped record (default), wait, or run beside it
----@field missed? "skip"|"latest"|"all"|flow.Missed  firings while no runner was up: record only (default), run the latest, or run each
+---@field [integer] flow.Node|flow.Node[]  the nodes, in any order; a list of nodes may stand for
+---one
+---@field schedule? flow.Schedule|string   a string is the cron expression alone; without a
+---schedule the flow runs by hand only
+---@field on_error? "complete_running"|"stop"|"continue"  after a node failed: let running nodes
+---finish and start none (default), cancel them, or go on with branches that do not need it
+---@field concurrency? "skip"|"queue"|"parallel"  a firing while the last run still runs: leave a
+---skipped record (default), wait, or run beside it
+---@field missed? "skip"|"latest"|"all"|flow.Missed  firings while no runner was up: record only
+---(default), run the latest, or run each
 ---@field vars? flow.Vars        variables of every node
 ---@field constants? table<string, string|number|boolean>  fixed texts of every node
 ---@field description? string
@@ -67,7 +73,8 @@ local flow = {}
 ---@field vars? flow.Vars             variables of this node alone
 ---@field retries? integer            further attempts after a failure (default 0)
 ---@field retry_delay? flow.Duration  before the first retry (default "10s")
----@field backoff? number             factor of the delay from retry to retry (default 2, the delay is capped at one hour)
+---@field backoff? number             factor of the delay from retry to retry (default 2, the
+---delay is capped at one hour)
 ---@field timeout? flow.Duration      the attempt is cancelled after it (default: none)
 ---@field description? string
 
@@ -84,24 +91,29 @@ local flow = {}
 ---@field delimiter? string   one byte (default "," for csv, a tab for text)
 ---@field quote? string       one byte, csv only (default '"')
 ---@field escape? string      one byte, csv only (default: the quote)
----@field null? string        what stands for NULL (default an empty unquoted field for csv, "\N" for text)
+---@field null? string        what stands for NULL (default an empty unquoted field for csv, "\N"
+---for text)
 ---@field header? boolean     a first line of column names in each object, csv only (default false)
 ---@field encoding? string    of the objects (default "UTF8")
 ---@field compress? "none"|"gzip"|"zstd"  (default "none")
 ---@field level? integer      of compression (default: that of the compressor)
----@field object_size? string|integer  a new object starts at about this many bytes before compression, such as "64MB" (default "256MB")
----@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see `tidemill help flow-file`
+---@field object_size? string|integer  a new object starts at about this many bytes before
+---compression, such as "64MB" (default "256MB")
+---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see
+---`tidemill help flow-file`
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)
 
 ---@class flow.LoadFields : flow.NodeFields
 ---@field from string   "connection:path/" in an object store, where an extract wrote
 ---@field on string     a PostgreSQL connection
 ---@field into string   "schema.table" or "table", which must exist
----@field columns? string[]|table<string, string>  the target's columns in the order of the source's, or a map from source to target names (default: by equal names)
+---@field columns? string[]|table<string, string>  the target's columns in the order of the
+---source's, or a map from source to target names (default: by equal names)
 ---@field mode? "append"  (default "append")
 
 ---@class flow.LuaFields : flow.NodeFields
----@field run fun(ctx: table): table<string, string>?  the work; every module may be required in it. What it returns are the node's outputs
+---@field run fun(ctx: table): table<string, string>?  the work; every module may be required in
+---it. What it returns are the node's outputs
 ---@field outputs? string[]  names of the outputs, for `${name}` in nodes behind this one
 
 --- One node, as the functions below return it.
@@ -197,7 +209,7 @@ function flow.time(format, ...)
   end
   local file, line = place()
   local pattern = format
-  if #offsets > 0 then pattern = format .. (format:find("|", 1, true) and "" or "|") .. table.concat(offsets) end
+  if #offsets > 0 then pattern = format .. "|" .. table.concat(offsets) end
   return setmetatable({ pattern = pattern, file = file, line = line }, Time)
 end
 

@@ -23,7 +23,7 @@ local function scheduled_time(text, timezone)
 end
 
 local function show_instant(instant, timezone)
-  return ("%s %s"):format(time.variable(instant, DATE_TIME, timezone), timezone)
+  return ("%s %s"):format(time.format(instant, DATE_TIME, timezone), timezone)
 end
 
 local function next_firing(model, scheduled)
@@ -63,8 +63,8 @@ local function dedented(text)
   local lines, least = {}, nil
   for line in (text:gsub("^%s*\n", ""):gsub("%s+$", "") .. "\n"):gmatch "([^\n]*)\n" do
     lines[#lines + 1] = line
-    local indent = #lines > 1 and line:find "%S" and #line:match "^ *"
-    if indent and (not least or indent < least) then least = indent end
+    local indent = line:find "%S" and #line:match "^ *"
+    if indent and (indent > 0 or #lines > 1) and (not least or indent < least) then least = indent end
   end
   for i, line in ipairs(lines) do
     lines[i] = line:sub(math.min(least or 0, #line:match "^ *") + 1)
@@ -180,7 +180,8 @@ Shows the flow as it would run at one scheduled time. Variables are computed fro
 business time, which is the scheduled time minus one day in the flow's time zone. Nothing is
 contacted, nothing is changed.]],
   options = {
-    { name = "at", value = "TIME", help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone; default now" },
+    { name = "at", value = "TIME",
+      help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone; default now" },
     { name = "json", help = "print JSON; times are seconds since 1970" },
   },
   run = run,
