@@ -119,8 +119,7 @@ end
 -- ---- a run ----
 
 local function new_id()
-  local f <close> = assert(io.open "/dev/urandom")
-  return os.date "!%Y%m%d-%H%M%S-" .. ("%02x%02x%02x"):format(f:read(3):byte(1, 3))
+  return os.date "!%Y%m%d-%H%M%S-" .. signal.random(6)
 end
 
 --- Records a run that starts now, and its nodes as waiting.

@@ -9,7 +9,9 @@
 #include <lauxlib.h>
 #include <math.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -526,6 +528,21 @@ static int signal_pid(lua_State *L)
   return 1;
 }
 
+/* random(n) -> n hexadecimal digits, from the kernel */
+static int signal_random(lua_State *L)
+{
+  unsigned char bytes[32];
+  char text[2 * sizeof bytes + 1];
+  lua_Integer n = luaL_checkinteger(L, 1);
+  luaL_argcheck(L, n > 0 && n <= (lua_Integer)(2 * sizeof bytes), 1, "1 to 64 wanted");
+  if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+    return luaL_error(L, "getrandom failed");
+  for (size_t i = 0; i < sizeof bytes; i++)
+    snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+  lua_pushlstring(L, text, (size_t)n);
+  return 1;
+}
+
 /* mono() -> milliseconds of a clock that never jumps; wall() -> since 1970 UTC */
 static int signal_mono(lua_State *L)
 {
@@ -540,9 +557,9 @@ static int signal_wall(lua_State *L)
 }
 
 static const luaL_Reg signal_module[] = {
-    {"defer", signal_defer}, {"take", signal_take}, {"deadline", signal_deadline},
-    {"guard", signal_guard}, {"pid", signal_pid},   {"mono", signal_mono},
-    {"wall", signal_wall},   {NULL, NULL}};
+    {"defer", signal_defer}, {"take", signal_take},     {"deadline", signal_deadline},
+    {"guard", signal_guard}, {"pid", signal_pid},       {"mono", signal_mono},
+    {"wall", signal_wall},   {"random", signal_random}, {NULL, NULL}};
 
 int luaopen_tidemill_signal(lua_State *L)
 {

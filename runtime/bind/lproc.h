@@ -14,6 +14,8 @@ int luaopen_proc(lua_State *L);
 **   and a second one does not end the process.
 ** take() -> how many signals came since the start; the interrupt is unfired.
 ** deadline(seconds): once a signal came, the process has so long to end by itself.
+** guard(fn, ...): pcall, after which signals are deferred and no hook raises in the caller.
+** pid(), mono() and wall() in milliseconds, random(n): n hexadecimal digits.
 */
 int luaopen_tidemill_signal(lua_State *L);
 

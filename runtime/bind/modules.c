@@ -19,6 +19,7 @@
 #include "bind/lsqlite.h"
 #include "bind/lstream.h"
 #include "bind/ltime.h"
+#include "bind/ltty.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
@@ -45,6 +46,7 @@ static const luaL_Reg natives[] = {
     {"tidemill.signal", luaopen_tidemill_signal},
     {"tidemill.sqlite", luaopen_tidemill_sqlite},
     {"time", luaopen_time},
+    {"tidemill.tty", luaopen_tidemill_tty},
     {NULL, NULL},
 };
 
