@@ -495,9 +495,8 @@ static int signal_defer(lua_State *L)
 
 static int signal_take(lua_State *L)
 {
-  int count = tm_interrupt_count();
-  tm_interrupt_reset(); /* one that comes in between is in the next count */
-  lua_pushinteger(L, count);
+  tm_interrupt_reset(); /* one that comes in between is counted, and fires again */
+  lua_pushinteger(L, tm_interrupt_count());
   return 1;
 }
 
