@@ -31,11 +31,11 @@ end
 
 --- Loads and checks a flow.
 ---@param path string
----@param opts? {text: string?, stored: table?, set: table<string, string>?}
+---@param opts? {text: string?, stored: table?, set: table<string, string>?, trusted: boolean?}
 ---@return tidemill.Model
 function launch.load(path, opts)
   opts = opts or {}
-  local model = check.flow(path, { text = opts.text, stored = opts.stored })
+  local model = check.flow(path, opts)
   set_variables(model, opts.set or {})
   return model
 end
@@ -138,15 +138,16 @@ function launch.run(options)
   local made = plan.make(model, { scheduled = options.scheduled })
   local nodes = chosen_nodes(model, made, options.only)
   local text, stored = sources(model)
+  local children <close> = require("tidemill.spawner").new { file = model.loaded.file, text = text,
+    stored = stored, scheduled = made.scheduled, set = options.set }
+  children:prepare(#nodes)
   local run = options.store:begin_run { flow = model.name, file = model.loaded.file,
     version = launch.version(model), cause = options.cause, scheduled = math.floor(made.scheduled * 1000),
     business = math.floor(made.business * 1000), timezone = made.timezone, nodes = nodes }
   local display = options.display(run, nodes)
-  local children <close> = require("tidemill.spawner").new { file = model.loaded.file, text = text, stored = stored,
-    scheduled = made.scheduled, set = options.set }
-  local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error }, run = run, store = options.store,
-    spawner = children, clock = signal.mono, jobs = options.jobs or launch.default_jobs(),
-    emit = function(event) display:event(event) end }
+  local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error },
+    run = run, store = options.store, spawner = children, clock = signal.mono,
+    jobs = options.jobs or launch.default_jobs(), emit = function(event) display:event(event) end }
   signal.defer(true)
   local ok, result = pcall(drive, ex, children, display)
   signal.defer(false)

@@ -1,9 +1,10 @@
 --- A node attempt, inside its own process: the job comes in, reports go out.
 ---
---- The job has the sources of the flow as the runner read them, so all attempts of a run see
---- one version of it, and no secret: connections are looked up here, from the project file
---- and the environment. Sessions that a lost attempt left on a server are ended before the
---- body starts, so that no two attempts of a node ever work side by side.
+--- The process loads the flow, then waits for its job (lua/spawner.lua). It is given the
+--- sources of the flow as the runner read them, so all attempts of a run see one version of
+--- it, and no secret: connections are looked up here, from the project file and the
+--- environment. Sessions that a lost attempt left on a server are ended before the body
+--- starts, so that no two attempts of a node ever work side by side.
 
 local errors = require "tidemill.errors"
 local json = require "json"
@@ -13,7 +14,7 @@ local signal = require "tidemill.signal"
 
 local node = {}
 
-local REPORT = "/proc/self/fd/3"
+local REPORT, JOB = "/proc/self/fd/3", "/proc/self/fd/4"
 local PROGRESS_MS = 200
 local CANCEL_SECONDS = 10 -- from the first signal to the last resort
 
@@ -29,9 +30,15 @@ local CANCEL_SECONDS = 10 -- from the first signal to the last resort
 ---@field upstream table<string, table<string, any>>  outputs of the nodes before this one
 ---@field vars table<string, string>  every variable this node may use
 ---@field model tidemill.Model
----@field plan tidemill.Plan
+---@field plan tidemill.Plan  of the whole flow
 local Context = {}
-Context.__index = Context
+
+function Context.__index(self, key)
+  if key ~= "plan" then return Context[key] end
+  local model, options = rawget(self, "model"), rawget(self, "options")
+  self.plan = model and plan.make(model, options)
+  return rawget(self, "plan")
+end
 
 local function report(self, message)
   self.out:write(json.encode(message), "\n")
@@ -142,12 +149,9 @@ local function as_texts(upstream)
 end
 
 local function body(self, job)
-  local model = launch.load(job.file, { text = job.text, stored = job.stored, set = job.set })
-  self.model = model
-  self.plan = plan.make(model, { scheduled = job.scheduled, run_id = job.run_id, outputs = as_texts(self.upstream) })
-  local planned = self.plan.by_name[job.node]
-  self.flow, self.scheduled, self.business, self.timezone =
-    model.name, self.plan.scheduled, self.plan.business, self.plan.timezone
+  local model = self.model
+  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = as_texts(job.upstream) }
+  local planned = plan.node(model, job.node, self.options)
   self.vars = planned.vars or {}
   if #planned.pending > 0 and planned.kind ~= "lua" then
     errors.usage(("no node before '%s' gave the output '%s'"):format(job.node, planned.pending[1]))
@@ -174,14 +178,34 @@ local function plain(err, depth)
   return copy
 end
 
---- Runs the attempt that standard input describes. Returns the exit code.
+-- The flow, as the runner read it, ready to run; and what bodies will need soon.
+local function prepare(self)
+  local common = json.decode(io.stdin:read "a")
+  local model = launch.load(common.file, { text = common.text, stored = common.stored, set = common.set,
+    trusted = true })
+  self.model, self.flow, self.timezone = model, model.name, model.timezone
+  self.scheduled = common.scheduled
+  self.business = require("time").business(common.scheduled, model.timezone)
+end
+
+local function attempt(self, prepared, raised, job)
+  if not prepared then error(raised, 0) end
+  body(self, job)
+end
+
+--- Runs one attempt: the flow comes on standard input, the job on descriptor 4. Returns the
+--- exit code.
 function node.run()
   signal.deadline(CANCEL_SECONDS)
-  local job = json.decode(io.stdin:read "a")
-  local self = setmetatable({ out = assert(io.open(REPORT, "w")), run_id = job.run_id, node = job.node,
-    attempt = job.attempt, upstream = job.upstream, started = signal.wall() // 1000 }, Context)
   io.stdout:setvbuf "line"
-  local ok, raised = signal.guard(body, self, job)
+  local self = setmetatable({ out = assert(io.open(REPORT, "w")) }, Context)
+  local prepared, fault = pcall(prepare, self)
+  local line = assert(io.open(JOB)):read "l"
+  if not line then return 0 end -- not needed
+  local job = json.decode(line)
+  self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
+  self.started = signal.wall() // 1000
+  local ok, raised = signal.guard(attempt, self, prepared, fault, job)
   local result = { t = "result", ok = ok }
   if not ok then result.error = plain(scrubbed(self, errors.from(raised)), 0) end
   io.stdout:flush()

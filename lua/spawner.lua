@@ -1,9 +1,12 @@
 --- Node attempts as processes: starts them, reads what they report, ends them.
 ---
---- A child is this same program with the hidden command `node`. It reads its job from
---- standard input, a file in memory (so nothing waits for a pipe, and nothing of it is in the
---- process list), reports by lines of JSON on descriptor 3, and whatever it prints is
---- captured. It gets SIGTERM when its runner dies.
+--- A child is this same program with the hidden command `node`. It reads what is common to
+--- the run from standard input, a file in memory, then its job, a line of JSON, from
+--- descriptor 4; nothing of either is in the process list. It reports by lines of JSON on
+--- descriptor 3, and whatever it prints is captured. It gets SIGTERM when its runner dies.
+---
+--- A process takes some 10 ms to start and read the flow, so while nodes are waiting up to
+--- SPARES children are started ahead; each works on one job and ends.
 
 local errors = require "tidemill.errors"
 local json = require "json"
@@ -14,14 +17,15 @@ local spawner = {}
 local Spawner = { __name = "tidemill.spawner" }
 Spawner.__index = Spawner
 
-local REPORT = 3
+local REPORT, JOB = 3, 4
+local SPARES = 2
 local STREAMS = { [1] = "stdout", [2] = "stderr" }
 local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
 
 --- Makes a spawner for one run.
 ---@param common table  what every job has: flow file and sources, scheduled time ...
 function spawner.new(common)
-  return setmetatable({ common = common, children = {} }, Spawner)
+  return setmetatable({ common = json.encode(common), file = common.file, children = {}, spares = {} }, Spawner)
 end
 
 --- Milliseconds since 1970, for logs.
@@ -36,16 +40,39 @@ function Child:cancel() self.handle:kill "TERM" end
 --- Ends it.
 function Child:kill() self.handle:kill "KILL" end
 
---- Starts an attempt. The command line has flow and node for those who look at `ps`.
+local function launch(self)
+  return proc.spawn {
+    cmd = { "/proc/self/exe", "node", self.file }, input = self.common,
+    stdout = "pipe", stderr = "pipe", fds = { [REPORT] = "pipe", [JOB] = "feed" }, death_signal = "TERM",
+  }
+end
+
+-- A child that has taken the job: a spare one if it still lives, else a new one.
+local function employ(self, job)
+  local line = json.encode(job) .. "\n"
+  local spare = table.remove(self.spares, 1)
+  if spare and pcall(spare.write, spare, line, 10, JOB) then return spare end
+  if spare then spare:close() end
+  local handle = launch(self)
+  handle:write(line, 10, JOB)
+  return handle
+end
+
+--- Has children ready for the attempts to come.
+---@param count integer  how many may yet start
+function Spawner:prepare(count)
+  while #self.spares < math.min(count, SPARES) do
+    local ok, handle = pcall(launch, self)
+    if not ok then return end -- then start will tell
+    table.insert(self.spares, handle)
+  end
+end
+
+--- Starts an attempt.
 ---@param job table  run_id, node, attempt, upstream, sessions
 function Spawner:start(job)
-  local spec = {}
-  for key, value in pairs(self.common) do spec[key] = value end
-  for key, value in pairs(job) do spec[key] = value end
-  local handle = proc.spawn {
-    cmd = { "/proc/self/exe", "node", self.common.file, job.node }, input = json.encode(spec),
-    stdout = "pipe", stderr = "pipe", fds = { [REPORT] = "pipe" }, death_signal = "TERM",
-  }
+  local handle = employ(self, job)
+  handle:close_fd(JOB)
   local child = setmetatable({ handle = handle, partial = { "", "", "" } }, Child)
   self.children[#self.children + 1] = child
   child.pid = handle:pid()
@@ -129,7 +156,8 @@ end
 --- Kills whatever still runs.
 function Spawner:close()
   for _, child in ipairs(self.children) do child.handle:close() end
-  self.children = {}
+  for _, spare in ipairs(self.spares) do spare:close() end
+  self.children, self.spares = {}, {}
 end
 Spawner.__close = Spawner.close
 
