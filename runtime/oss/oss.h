@@ -47,6 +47,17 @@ enum tm_oss_scheme tm_oss_scheme(const struct tm_oss *store);
 /* "oss://bucket/prefix/": for people; never a secret. Lives as long as the store. */
 const char *tm_oss_url(const struct tm_oss *store);
 
+/* ---- the bucket ---- */
+
+/* Makes the bucket; one that is the caller's already is fine where the store tells. A
+** file:// store has its directory. */
+bool tm_oss_bucket_create(struct tm_oss *store, const struct tm_cancel *cancel,
+                          struct tm_error *err) TM_MUSTCHECK;
+
+/* Deletes the bucket, which must be empty (code BucketNotEmpty). */
+bool tm_oss_bucket_delete(struct tm_oss *store, const struct tm_cancel *cancel,
+                          struct tm_error *err) TM_MUSTCHECK;
+
 /* ---- objects ---- */
 
 struct tm_oss_meta { /* one entry of user metadata; names without the vendor's prefix */
@@ -66,7 +77,7 @@ struct tm_oss_info {
   struct tm_oss_meta *meta;
   size_t meta_count;
 };
-void tm_oss_info_free(struct tm_oss_info *info); /* zeroes; twice is fine */
+void tm_oss_info_free(struct tm_oss_info *info); /* its strings; twice is fine */
 
 struct tm_oss_put_opts {
   const char *content_type; /* default application/octet-stream */
