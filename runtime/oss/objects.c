@@ -1,0 +1,379 @@
+/*
+** objects.c: a sink that rolls over objects of about one size, split on slab bounds
+**
+** The object that is full is completed by a thread while the next one fills; there is at
+** most one such thread, and both objects share one budget.
+*/
+#include "oss/objects.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "oss/store.h"
+
+enum {
+  OBJECT_BYTES = 128 << 20,
+  DIGITS = 5,
+  BUDGET_BYTES = 40 << 20,
+  CLEANUP_MS = 30000, /* for removing what was completed, all together */
+};
+
+struct completion { /* of one object, in its own thread */
+  struct tm_sink *writer;
+  size_t index;
+  pthread_t thread;
+  bool running;
+  bool ok;
+  struct tm_error error;
+};
+
+struct objects {
+  struct tm_sink base;
+  struct tm_oss *store;
+  struct tm_oss_objects_opts opts; /* prefix, suffix, preamble are ours */
+  struct tm_oss_budget *budget;
+  struct tm_oss_object *list;
+  size_t count, cap, completed;
+  bool in_doubt; /* the last completion may have made its object */
+  bool ended;
+  struct completion done;
+
+  pthread_mutex_t lock; /* guards the two writers against cancel from another thread */
+  struct tm_sink *writer; /* of the object being filled, or NULL */
+  struct tm_sink *finishing;
+  bool canceled;
+};
+
+static bool out_of_memory(struct tm_error *err)
+{
+  tm_error_set(err, TM_EMEMORY, "out of memory");
+  return false;
+}
+
+static void set_writer(struct objects *o, struct tm_sink **which, struct tm_sink *writer)
+{
+  pthread_mutex_lock(&o->lock);
+  *which = writer;
+  if (writer != NULL && o->canceled)
+    writer->ops->cancel(writer);
+  pthread_mutex_unlock(&o->lock);
+}
+
+static struct tm_oss_object *add_object(struct objects *o, struct tm_error *err)
+{
+  if (o->count == o->cap) {
+    size_t cap = o->cap == 0 ? 16 : o->cap * 2;
+    struct tm_oss_object *grown = realloc(o->list, cap * sizeof *grown);
+    if (grown == NULL) {
+      out_of_memory(err);
+      return NULL;
+    }
+    o->list = grown;
+    o->cap = cap;
+  }
+  struct tm_oss_object *object = &o->list[o->count];
+  *object = (struct tm_oss_object){0};
+  if (asprintf(&object->key, "%s%0*zu%s", o->opts.prefix, o->opts.digits, o->count + 1,
+               o->opts.suffix) < 0) {
+    object->key = NULL;
+    out_of_memory(err);
+    return NULL;
+  }
+  o->count++;
+  return object;
+}
+
+static bool write_preamble(struct objects *o, struct tm_oss_object *object,
+                           struct tm_error *err)
+{
+  size_t n = o->opts.preamble_bytes;
+  if (n == 0)
+    return true;
+  struct tm_slab *slab = tm_slab_new(n, err);
+  if (slab == NULL)
+    return false;
+  memcpy(slab->data, o->opts.preamble, n);
+  slab->len = n;
+  object->bytes = n;
+  object->raw_bytes = (uint64_t)o->opts.preamble_raw_bytes;
+  return o->writer->ops->write(o->writer, slab, err);
+}
+
+static bool begin_object(struct objects *o, struct tm_error *err)
+{
+  struct tm_oss_object *object = add_object(o, err);
+  if (object == NULL)
+    return false;
+  struct tm_sink *writer = tm_oss_writer_open(o->store, object->key, &o->opts.writer, err);
+  if (writer == NULL)
+    return false;
+  set_writer(o, &o->writer, writer);
+  return write_preamble(o, object, err);
+}
+
+/* Finishes a writer and notes what became of its object. */
+static bool complete(struct objects *o, struct tm_sink *writer, size_t index,
+                     struct tm_error *err)
+{
+  struct tm_oss_written w;
+  if (!writer->ops->finish(writer, err)) {
+    o->in_doubt = err->kind != TM_EEXISTS;
+    return false;
+  }
+  if (tm_oss_writer_result(writer, &w)) {
+    o->list[index].crc64 = w.crc64;
+    memcpy(o->list[index].etag, w.etag, sizeof w.etag);
+  }
+  o->completed++;
+  return true;
+}
+
+static void *complete_main(void *arg)
+{
+  struct completion *c = arg;
+  c->ok = c->writer->ops->finish(c->writer, &c->error);
+  return NULL;
+}
+
+/* Waits for the object that is being completed, if there is one. */
+static bool settle(struct objects *o, struct tm_error *err)
+{
+  struct completion *c = &o->done;
+  if (!c->running)
+    return true;
+  pthread_join(c->thread, NULL);
+  c->running = false;
+  struct tm_oss_written w;
+  if (c->ok && tm_oss_writer_result(c->writer, &w)) {
+    o->list[c->index].crc64 = w.crc64;
+    memcpy(o->list[c->index].etag, w.etag, sizeof w.etag);
+    o->completed++;
+  }
+  set_writer(o, &o->finishing, NULL);
+  tm_sink_close(c->writer);
+  c->writer = NULL;
+  if (c->ok)
+    return true;
+  o->in_doubt = c->error.kind != TM_EEXISTS;
+  *err = c->error;
+  return false;
+}
+
+/* Hands the full object to the completing thread. */
+static bool roll(struct objects *o, struct tm_error *err)
+{
+  if (!settle(o, err))
+    return false;
+  struct completion *c = &o->done;
+  *c = (struct completion){.writer = o->writer, .index = o->count - 1};
+  set_writer(o, &o->finishing, o->writer);
+  set_writer(o, &o->writer, NULL);
+  int rc = pthread_create(&c->thread, NULL, complete_main, c);
+  c->running = rc == 0;
+  if (c->running)
+    return true;
+  bool ok = complete(o, c->writer, c->index, err); /* no thread: here and now */
+  set_writer(o, &o->finishing, NULL);
+  tm_sink_close(c->writer);
+  c->writer = NULL;
+  return ok;
+}
+
+static bool write_slab(struct objects *o, struct tm_slab *slab, struct tm_error *err)
+{
+  if (o->ended) {
+    tm_error_set(err, TM_EUSAGE, "the objects are finished");
+    tm_slab_free(slab);
+    return false;
+  }
+  bool full = o->writer != NULL &&
+              o->list[o->count - 1].bytes >= (uint64_t)o->opts.object_bytes;
+  if ((full && !roll(o, err)) || (o->writer == NULL && !begin_object(o, err))) {
+    tm_slab_free(slab);
+    return false;
+  }
+  struct tm_oss_object *object = &o->list[o->count - 1];
+  object->rows += slab->rows;
+  object->bytes += slab->len;
+  object->raw_bytes += slab->raw_bytes;
+  return o->writer->ops->write(o->writer, slab, err);
+}
+
+static bool objects_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
+{
+  return write_slab((struct objects *)self, slab, err);
+}
+
+static bool objects_finish(struct tm_sink *self, struct tm_error *err)
+{
+  struct objects *o = (struct objects *)self;
+  if (o->ended) {
+    tm_error_set(err, TM_EUSAGE, "the objects are finished");
+    return false;
+  }
+  if (!settle(o, err) ||
+      (o->count == 0 && o->opts.empty_object && !begin_object(o, err)))
+    return false;
+  if (o->writer != NULL) {
+    if (!complete(o, o->writer, o->count - 1, err))
+      return false;
+    struct tm_sink *writer = o->writer;
+    set_writer(o, &o->writer, NULL);
+    tm_sink_close(writer);
+  }
+  o->ended = true;
+  return true;
+}
+
+/* Deletes what was completed. The one whose completion failed may be there too. */
+static void remove_completed(struct objects *o)
+{
+  int64_t deadline = tm_clock_mono_ms() + CLEANUP_MS;
+  size_t n = o->completed + (o->in_doubt && o->completed < o->count ? 1 : 0);
+  for (size_t i = 0; i < n && tm_clock_mono_ms() < deadline; i++)
+    tm_oss_remove(o->store, o->list[i].key);
+}
+
+static void cancel_writers(struct objects *o)
+{
+  pthread_mutex_lock(&o->lock);
+  o->canceled = true;
+  if (o->writer != NULL)
+    o->writer->ops->cancel(o->writer);
+  if (o->finishing != NULL)
+    o->finishing->ops->cancel(o->finishing);
+  pthread_mutex_unlock(&o->lock);
+}
+
+static void objects_abort(struct tm_sink *self, const char *why)
+{
+  struct objects *o = (struct objects *)self;
+  struct tm_error ignored;
+  if (o->ended)
+    return;
+  o->ended = true;
+  cancel_writers(o);
+  if (!settle(o, &ignored) && ignored.kind == TM_EEXISTS)
+    o->in_doubt = false;
+  struct tm_sink *writer = o->writer;
+  set_writer(o, &o->writer, NULL);
+  if (writer != NULL) {
+    writer->ops->abort(writer, why);
+    tm_sink_close(writer);
+  }
+  remove_completed(o);
+}
+
+static void objects_cancel(struct tm_sink *self)
+{
+  cancel_writers((struct objects *)self);
+}
+
+static void objects_close(struct tm_sink *self)
+{
+  struct objects *o = (struct objects *)self;
+  objects_abort(self, "closed");
+  for (size_t i = 0; i < o->count; i++)
+    free(o->list[i].key);
+  free(o->list);
+  free((char *)o->opts.prefix);
+  free((char *)o->opts.suffix);
+  free((void *)o->opts.preamble);
+  for (size_t i = 0; i < o->opts.writer.put.meta_count; i++) {
+    free(o->opts.writer.put.meta[i].name);
+    free(o->opts.writer.put.meta[i].value);
+  }
+  free((struct tm_oss_meta *)o->opts.writer.put.meta);
+  free((char *)o->opts.writer.put.content_type);
+  tm_oss_budget_free(o->budget);
+  pthread_mutex_destroy(&o->lock);
+  free(o);
+}
+
+static const struct tm_sink_ops ops = {.name = "objects",
+                                       .write = objects_write,
+                                       .finish = objects_finish,
+                                       .abort = objects_abort,
+                                       .cancel = objects_cancel,
+                                       .close = objects_close};
+
+/* The put options outlive the caller's. */
+static bool copy_put(struct tm_oss_put_opts *to, const struct tm_oss_put_opts *from)
+{
+  *to = (struct tm_oss_put_opts){0};
+  if (from->content_type != NULL && (to->content_type = strdup(from->content_type)) == NULL)
+    return false;
+  struct tm_oss_meta *meta = calloc(from->meta_count + 1, sizeof *meta);
+  to->meta = meta;
+  for (size_t i = 0; meta != NULL && i < from->meta_count; i++) {
+    meta[i].name = strdup(from->meta[i].name);
+    meta[i].value = strdup(from->meta[i].value);
+    to->meta_count = i + 1;
+    if (meta[i].name == NULL || meta[i].value == NULL)
+      return false;
+  }
+  return meta != NULL;
+}
+
+static bool init(struct objects *o, const struct tm_oss_objects_opts *from,
+                 struct tm_error *err)
+{
+  struct tm_oss_objects_opts *to = &o->opts;
+  size_t budget = from->writer.budget_bytes > 0 ? from->writer.budget_bytes : BUDGET_BYTES;
+  *to = *from;
+  to->writer.put = (struct tm_oss_put_opts){0};
+  to->prefix = strdup(from->prefix);
+  to->suffix = strdup(from->suffix != NULL ? from->suffix : "");
+  to->preamble = malloc(from->preamble_bytes + 1);
+  if (to->prefix == NULL || to->suffix == NULL || to->preamble == NULL ||
+      !copy_put(&to->writer.put, &from->writer.put))
+    return out_of_memory(err);
+  if (from->preamble_bytes > 0)
+    memcpy((void *)to->preamble, from->preamble, from->preamble_bytes);
+  if (to->preamble_raw_bytes == 0)
+    to->preamble_raw_bytes = (int64_t)from->preamble_bytes;
+  to->writer.put.create_only = !from->overwrite;
+  if (to->digits <= 0 || to->digits > 18)
+    to->digits = DIGITS;
+  if (to->object_bytes <= 0)
+    to->object_bytes = OBJECT_BYTES;
+  if (budget < to->writer.part_bytes)
+    budget = to->writer.part_bytes;
+  o->budget = tm_oss_budget_new(budget, err);
+  to->writer.budget = o->budget;
+  return o->budget != NULL;
+}
+
+struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
+                                    const struct tm_oss_objects_opts *opts,
+                                    struct tm_error *err)
+{
+  if (opts->prefix == NULL) {
+    tm_error_set(err, TM_EUSAGE, "objects need a prefix for their keys");
+    return NULL;
+  }
+  struct objects *o = calloc(1, sizeof *o);
+  if (o == NULL) {
+    out_of_memory(err);
+    return NULL;
+  }
+  o->base.ops = &ops;
+  o->store = store;
+  pthread_mutex_init(&o->lock, NULL);
+  if (init(o, opts, err))
+    return &o->base;
+  objects_close(&o->base);
+  return NULL;
+}
+
+const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
+                                                size_t *count)
+{
+  const struct objects *o = (const struct objects *)objects;
+  *count = objects->ops == &ops ? o->completed : 0;
+  return *count > 0 ? o->list : NULL;
+}
