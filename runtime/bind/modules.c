@@ -13,6 +13,7 @@
 #include "bind/lerror.h"
 #include "bind/ljson.h"
 #include "bind/llog.h"
+#include "bind/loss.h"
 #include "bind/lpg.h"
 #include "bind/lproc.h"
 #include "bind/lsign.h"
@@ -20,7 +21,6 @@
 #include "bind/lstream.h"
 #include "bind/ltime.h"
 #include "bind/ltty.h"
-#include "bind/lzip.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
@@ -38,6 +38,7 @@ static const luaL_Reg natives[] = {
     {"cron", luaopen_cron},
     {"json", luaopen_json},
     {"log", luaopen_log},
+    {"oss", luaopen_oss},
     {"pg", luaopen_pg},
     {"proc", luaopen_proc},
     {"stream", luaopen_stream},
@@ -48,7 +49,6 @@ static const luaL_Reg natives[] = {
     {"tidemill.sqlite", luaopen_tidemill_sqlite},
     {"time", luaopen_time},
     {"tidemill.tty", luaopen_tidemill_tty},
-    {"zip", luaopen_zip},
     {NULL, NULL},
 };
 

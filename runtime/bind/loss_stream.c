@@ -1,0 +1,180 @@
+/*
+** loss_stream.c: readers and writers of objects as stream values
+*/
+#include <lauxlib.h>
+#include <string.h>
+
+#include "bind/lerror.h"
+#include "bind/loss_impl.h"
+#include "bind/lstream.h"
+#include "oss/objects.h"
+#include "oss/reader.h"
+#include "oss/writer.h"
+
+#define READER "tidemill.oss.reader"
+#define WRITER "tidemill.oss.writer"
+#define OBJECTS "tidemill.oss.objects"
+
+/* Pushes a closed stream of this type that keeps the store at index 1. */
+static void **new_stream(lua_State *L, const char *type, const char *mark,
+                         const luaL_Reg *methods)
+{
+  void **slot = lua_newuserdatauv(L, sizeof *slot, 1);
+  *slot = NULL;
+  if (luaL_newmetatable(L, type)) {
+    tm_lua_stream_methods(L, mark);
+    lua_getfield(L, -1, "__index");
+    luaL_setfuncs(L, methods, 0);
+    lua_pop(L, 1);
+  }
+  lua_setmetatable(L, -2);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  ((struct tm_lua_store *)lua_touserdata(L, 1))->lent = true;
+  return slot;
+}
+
+/* ---- reader ---- */
+
+static int reader_size(lua_State *L)
+{
+  struct tm_source **slot = luaL_checkudata(L, 1, READER);
+  struct tm_oss_info info;
+  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
+  if (tm_oss_reader_info(*slot, &info))
+    lua_pushinteger(L, info.size);
+  else
+    lua_pushnil(L);
+  return 1;
+}
+
+static const luaL_Reg reader_methods[] = {{"size", reader_size}, {NULL, NULL}};
+
+int tm_lua_store_reader(lua_State *L)
+{
+  struct tm_oss *oss = tm_lua_checkstore(L, 1);
+  const char *key = tm_lua_checkkey(L, 2);
+  struct tm_oss_reader_opts o = {
+      .range_bytes = (size_t)tm_lua_opt_count(L, 3, "range_bytes"),
+      .parallel = (int)tm_lua_opt_count(L, 3, "parallel"),
+      .offset = tm_lua_opt_count(L, 3, "offset"),
+      .length = tm_lua_opt_count(L, 3, "length"),
+      .etag = tm_lua_opt_text(L, 3, "etag"),
+      .size = tm_lua_opt_count(L, 3, "size"),
+  };
+  o.has_crc64 = tm_lua_opt_u64(L, 3, "crc64", &o.crc64);
+  if (lua_istable(L, 3)) {
+    o.has_size = lua_getfield(L, 3, "size") != LUA_TNIL;
+    lua_pop(L, 1);
+  }
+  struct tm_error err;
+  void **slot = new_stream(L, READER, "__tm_source", reader_methods);
+  *slot = tm_oss_reader_open(oss, key, &o, &err);
+  return *slot != NULL ? 1 : tm_lua_raise(L, &err);
+}
+
+/* ---- writer ---- */
+
+static void read_writer_opts(lua_State *L, int table, struct tm_oss_writer_opts *o)
+{
+  *o = (struct tm_oss_writer_opts){
+      .part_bytes = (size_t)tm_lua_opt_count(L, table, "part_bytes"),
+      .parallel = (int)tm_lua_opt_count(L, table, "parallel"),
+      .budget_bytes = (size_t)tm_lua_opt_count(L, table, "budget_bytes"),
+  };
+  tm_lua_put_opts(L, table, &o->put);
+}
+
+static int writer_result(lua_State *L)
+{
+  struct tm_sink **slot = luaL_checkudata(L, 1, WRITER);
+  struct tm_oss_written w;
+  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
+  if (!tm_oss_writer_result(*slot, &w)) {
+    lua_pushnil(L);
+    return 1;
+  }
+  lua_createtable(L, 0, 4);
+  lua_pushinteger(L, w.size);
+  lua_setfield(L, -2, "size");
+  lua_pushstring(L, w.etag);
+  lua_setfield(L, -2, "etag");
+  lua_pushinteger(L, w.parts);
+  lua_setfield(L, -2, "parts");
+  tm_lua_pushu64(L, w.crc64);
+  lua_setfield(L, -2, "crc64");
+  return 1;
+}
+
+static const luaL_Reg writer_methods[] = {{"result", writer_result}, {NULL, NULL}};
+
+int tm_lua_store_writer(lua_State *L)
+{
+  struct tm_oss *oss = tm_lua_checkstore(L, 1);
+  const char *key = tm_lua_checkkey(L, 2);
+  struct tm_oss_writer_opts o;
+  struct tm_error err;
+  lua_settop(L, 3);
+  read_writer_opts(L, 3, &o);
+  void **slot = new_stream(L, WRITER, "__tm_sink", writer_methods);
+  *slot = tm_oss_writer_open(oss, key, &o, &err);
+  return *slot != NULL ? 1 : tm_lua_raise(L, &err);
+}
+
+/* ---- objects ---- */
+
+static void set_count(lua_State *L, const char *field, uint64_t v)
+{
+  lua_pushinteger(L, (lua_Integer)v);
+  lua_setfield(L, -2, field);
+}
+
+static int objects_list(lua_State *L)
+{
+  struct tm_sink **slot = luaL_checkudata(L, 1, OBJECTS);
+  size_t count;
+  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
+  const struct tm_oss_object *list = tm_oss_objects_list(*slot, &count);
+  lua_createtable(L, (int)count, 0);
+  for (size_t i = 0; i < count; i++) {
+    lua_createtable(L, 0, 6);
+    lua_pushstring(L, list[i].key);
+    lua_setfield(L, -2, "key");
+    set_count(L, "rows", list[i].rows);
+    set_count(L, "bytes", list[i].bytes);
+    set_count(L, "raw_bytes", list[i].raw_bytes);
+    tm_lua_pushu64(L, list[i].crc64);
+    lua_setfield(L, -2, "crc64");
+    lua_pushstring(L, list[i].etag);
+    lua_setfield(L, -2, "etag");
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+static const luaL_Reg objects_methods[] = {{"objects", objects_list}, {NULL, NULL}};
+
+int tm_lua_store_objects(lua_State *L)
+{
+  struct tm_oss *oss = tm_lua_checkstore(L, 1);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  lua_settop(L, 2);
+  struct tm_oss_objects_opts o = {
+      .prefix = tm_lua_opt_text(L, 2, "prefix"),
+      .suffix = tm_lua_opt_text(L, 2, "suffix"),
+      .digits = (int)tm_lua_opt_count(L, 2, "digits"),
+      .object_bytes = tm_lua_opt_count(L, 2, "object_bytes"),
+      .preamble_raw_bytes = tm_lua_opt_count(L, 2, "preamble_raw_bytes"),
+      .overwrite = tm_lua_opt_flag(L, 2, "overwrite"),
+      .empty_object = tm_lua_opt_flag(L, 2, "empty_object"),
+  };
+  struct tm_error err;
+  if (lua_getfield(L, 2, "preamble") != LUA_TNIL) {
+    luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 2, "preamble must be a string");
+    o.preamble = lua_tolstring(L, -1, &o.preamble_bytes);
+  }
+  read_writer_opts(L, 2, &o.writer);
+  void **slot = new_stream(L, OBJECTS, "__tm_sink", objects_methods);
+  *slot = tm_oss_objects_open(oss, &o, &err);
+  return *slot != NULL ? 1 : tm_lua_raise(L, &err);
+}
