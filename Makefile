@@ -4,7 +4,7 @@ B       ?= build
 CC      ?= gcc
 PREFIX  ?= /usr/local
 VERSION := 0.1.0
-PKGS    := lua5.4 libpq libcurl libcrypto libisal libzstd zlib sqlite3 expat libedit \
+PKGS    := lua5.4 libpq libcurl libssl libcrypto libisal libzstd zlib sqlite3 expat libedit \
            libmicrohttpd glib-2.0 jansson
 WARN    := -Wall -Wextra -Wshadow -Wundef -Wwrite-strings -Wstrict-prototypes \
            -Wmissing-prototypes

@@ -37,7 +37,7 @@ pg.null = nil
 ---@field application_name? string  as pg_stat_activity shows it (default: the conninfo's, else "tidemill")
 ---@field connect_timeout? number   seconds for each host (default: the conninfo's, else 10)
 ---@field timeout? number           see `Conn:timeout` (default 0: no limit)
----@field session? "plain"|"data"   "data" is for moving rows: no server-side timeouts, and an error instead of rows that row security would hide (default "plain")
+---@field session? "plain"|"data"   "data" moves rows: no server timeouts, row_security off (default "plain")
 ---@field read_only? boolean        transactions are read-only unless they say otherwise (default false)
 ---@field timezone? string          the session's TimeZone (default: the server's for this role)
 ---@field statement_timeout? number seconds, enforced by the server (default: the server's; "data": none)
@@ -112,7 +112,7 @@ function pg.quote_literal(value) end
 function Conn:close() end
 
 ---@class pg.ExecOpts
----@field results? boolean  keep the rows that statements return (default false: they are dropped as they come)
+---@field results? boolean  keep the rows that statements return (default false: they are dropped)
 
 ---@class pg.Done
 ---@field command string       command tag: "INSERT 0 5"
@@ -200,7 +200,7 @@ function Stmt:exec(...) end
 function Stmt:close() end
 
 ---@class pg.TxOpts
----@field isolation? "read uncommitted"|"read committed"|"repeatable read"|"serializable"  default: the server's
+---@field isolation? "read committed"|"repeatable read"|"serializable"  default: the server's
 ---@field read_only? boolean   default false
 ---@field deferrable? boolean  default false
 
@@ -264,8 +264,8 @@ function Source:close() end
 
 --- Runs COPY ... FROM STDIN as a sink of bytes, for `stream.pump`.
 ---
---- A row that the server refuses fails a write soon after (with TLS: `finish`), with the
---- server's CONTEXT: table, line, column. Nothing is loaded unless `finish` succeeds and, in a
+--- A row that the server refuses fails a write soon after, or `finish`, with the server's
+--- CONTEXT: table, line, column. Nothing is loaded unless `finish` succeeds and, in a
 --- transaction, that commits.
 ---@param sql string  "COPY t (a, b) FROM STDIN (FORMAT csv)"
 ---@return pg.Sink

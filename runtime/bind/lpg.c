@@ -170,9 +170,9 @@ static int64_t opt_millis(lua_State *L, int opts, const char *name)
 
 static void read_opts(lua_State *L, int index, struct tm_pg_opts *o, struct lpg_conn *c)
 {
-  static const char *const names[] = {"application_name", "connect_timeout", "timeout",
-                                      "session",          "read_only",       "timezone",
-                                      "statement_timeout", "notice",         NULL};
+  static const char *const names[] = {"application_name",  "connect_timeout", "timeout",
+                                      "session",           "read_only",       "timezone",
+                                      "statement_timeout", "notice",          NULL};
   lpg_checkfields(L, index, names);
   o->application_name = opt_string(L, index, "application_name");
   o->timezone = opt_string(L, index, "timezone");

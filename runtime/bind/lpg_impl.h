@@ -16,10 +16,10 @@
 
 struct lpg_conn {
   struct tm_pg *pg; /* NULL once closed */
-  lua_State *L;     /* set while a call of the driver runs in Lua's thread: only then may a
+  lua_State *L; /* set while a call of the driver runs in Lua's thread: only then may a
                        notice call Lua */
-  int notice;       /* reference of the notice function, or LUA_NOREF */
-  int depth;        /* open transactions and savepoints */
+  int notice;   /* reference of the notice function, or LUA_NOREF */
+  int depth;    /* open transactions and savepoints */
 };
 
 /* ---- lpg.c ---- */

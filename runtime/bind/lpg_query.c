@@ -217,10 +217,8 @@ static int rows_close(lua_State *L)
   return 0;
 }
 
-static const luaL_Reg rows_meta[] = {{"__call", rows_next},
-                                     {"__close", rows_close},
-                                     {"__gc", rows_close},
-                                     {NULL, NULL}};
+static const luaL_Reg rows_meta[] = {
+    {"__call", rows_next}, {"__close", rows_close}, {"__gc", rows_close}, {NULL, NULL}};
 static const luaL_Reg rows_methods[] = {{"close", rows_close}, {NULL, NULL}};
 
 static void new_type(lua_State *L, const char *name, const luaL_Reg *meta,

@@ -11,11 +11,12 @@
 
 #define TX "tidemill.pg.tx"
 
-struct tx { /* user value 1 is the connection */
+struct tx {  /* user value 1 is the connection */
   int depth; /* 1: the outermost; 0: ended */
 };
 
-static bool command(lua_State *L, struct lpg_conn *c, const char *sql, struct tm_error *err)
+static bool command(lua_State *L, struct lpg_conn *c, const char *sql,
+                    struct tm_error *err)
 {
   bool free_ = tm_pg_state(c->pg) != TM_PG_BUSY; /* else the call only says so */
   if (free_)
@@ -86,8 +87,10 @@ static int tx_rollback(lua_State *L)
   c->depth = depth - 1;
   if (depth > 1) {
     char sql[96];
-    snprintf(sql, sizeof sql, "ROLLBACK TO SAVEPOINT tidemill_%d; "
-                               "RELEASE SAVEPOINT tidemill_%d", depth, depth);
+    snprintf(sql, sizeof sql,
+             "ROLLBACK TO SAVEPOINT tidemill_%d; "
+             "RELEASE SAVEPOINT tidemill_%d",
+             depth, depth);
     tm_pg_rows_end(c->pg);
     if (command(L, c, sql, &err))
       return 0;

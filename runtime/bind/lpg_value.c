@@ -97,7 +97,8 @@ static bool push_scalar(lua_State *L, int index, int number)
     size_t len;
     const char *s = lua_tolstring(L, index, &len);
     if (memchr(s, '\0', len) != NULL)
-      raise_param(L, number, "text cannot hold a zero byte (wrap binary data in pg.bytea)");
+      raise_param(L, number,
+                  "text cannot hold a zero byte (wrap binary data in pg.bytea)");
     lua_pushvalue(L, index);
     return true;
   }
@@ -167,8 +168,9 @@ static void push_array(lua_State *L, int index, int number, int depth)
   for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1))
     fields++;
   if (fields != n)
-    raise_param(L, number, "a table must be an array without holes (use pg.null for NULL; "
-                           "json.encode for an object)");
+    raise_param(L, number,
+                "a table must be an array without holes (use pg.null for NULL; "
+                "json.encode for an object)");
   luaL_Buffer b;
   luaL_buffinit(L, &b);
   luaL_addchar(&b, '{');
@@ -196,7 +198,8 @@ static bool push_param(lua_State *L, int index, int number)
   if (lua_istable(L, index))
     push_array(L, index, number, 1);
   else if (!push_scalar(L, index, number))
-    raise_param(L, number, "not null, a boolean, a number, a string, an array or pg.bytea");
+    raise_param(L, number,
+                "not null, a boolean, a number, a string, an array or pg.bytea");
   return false;
 }
 
@@ -209,8 +212,7 @@ struct tm_pg_params lpg_toparams(lua_State *L, int first, int last)
   if (n == 0)
     return params;
   /* three arrays in one block of Lua's memory */
-  char *block =
-      lua_newuserdatauv(L, n * (sizeof(char *) + 2 * sizeof(int)), 0);
+  char *block = lua_newuserdatauv(L, n * (sizeof(char *) + 2 * sizeof(int)), 0);
   lua_rawseti(L, keep, 1);
   const char **values = (const char **)(void *)block;
   int *lengths = (int *)(void *)(block + n * sizeof(char *)), *binary = lengths + n;
@@ -352,8 +354,8 @@ static int push_buffer(lua_State *L)
   return 1;
 }
 
-static int quote(lua_State *L, bool (*how)(struct tm_buffer *, const char *, size_t,
-                                           struct tm_error *))
+static int quote(lua_State *L,
+                 bool (*how)(struct tm_buffer *, const char *, size_t, struct tm_error *))
 {
   size_t len;
   const char *s = luaL_checklstring(L, 1, &len);

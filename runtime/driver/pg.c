@@ -90,7 +90,8 @@ static void note_loss(struct tm_pg *pg, struct tm_error *err)
 static void set_copy_misused(struct tm_error *err, const char *sql)
 {
   tm_error_set(err, TM_EUSAGE, "COPY to or from the client needs a stream");
-  tm_error_hint(err, "use copy_out for COPY ... TO STDOUT, copy_in for COPY ... FROM STDIN");
+  tm_error_hint(err,
+                "use copy_out for COPY ... TO STDOUT, copy_in for COPY ... FROM STDIN");
   pg_error_sql(err, sql, 0);
 }
 
@@ -118,8 +119,8 @@ static bool is_commit(const char *sql)
 static void set_in_doubt(struct tm_error *err)
 {
   struct tm_error cause = *err;
-  tm_error_set(err, TM_EINDOUBT, "the connection broke while COMMIT was on its way: %.500s",
-               cause.message);
+  tm_error_set(err, TM_EINDOUBT,
+               "the connection broke while COMMIT was on its way: %.500s", cause.message);
   tm_error_hint(err, "look in the database whether the transaction took effect before "
                      "doing it again");
 }
@@ -213,8 +214,8 @@ static bool execute(struct execution *e, struct tm_error *err)
   return !e->failed;
 }
 
-bool tm_pg_exec(struct tm_pg *pg, const char *sql, bool keep_rows, struct tm_pg_dones *out,
-                struct tm_error *err)
+bool tm_pg_exec(struct tm_pg *pg, const char *sql, bool keep_rows,
+                struct tm_pg_dones *out, struct tm_error *err)
 {
   struct tm_pg_dones none = {0};
   if (out != NULL)
@@ -366,8 +367,8 @@ static void rows_done(struct tm_pg *pg)
   atomic_store(&pg->use, PG_FREE);
 }
 
-bool tm_pg_rows_start(struct tm_pg *pg, const char *sql, const struct tm_pg_params *params,
-                      struct tm_error *err)
+bool tm_pg_rows_start(struct tm_pg *pg, const char *sql,
+                      const struct tm_pg_params *params, struct tm_error *err)
 {
   static const struct tm_pg_params none;
   if (!pg_ready(pg, err))
@@ -460,8 +461,9 @@ bool tm_pg_commit(struct tm_pg *pg, struct tm_error *err)
   tm_pg_dones_free(&done);
   if (!rolled_back)
     return true;
-  tm_error_set(err, TM_ESQL, "an earlier statement failed: the server rolled the "
-                             "transaction back");
+  tm_error_set(err, TM_ESQL,
+               "an earlier statement failed: the server rolled the "
+               "transaction back");
   snprintf(err->code, sizeof err->code, "25P02");
   return false;
 }

@@ -35,10 +35,11 @@ struct tm_pg_opts {
   const char *conninfo; /* key=value string, URI, or NULL: PG* environment and defaults */
   const char *const *keywords, *const *values; /* NULL-ended, may be NULL; these win */
   const char *application_name;                /* NULL: the conninfo's, else "tidemill" */
-  int64_t connect_timeout_ms; /* 0: conninfo's connect_timeout, else 10 s; for each host */
-  int64_t timeout_ms;         /* see tm_pg_set_timeout */
-  bool data;      /* session for moving rows: no server-side timeouts, row_security = off */
-  bool read_only; /* default_transaction_read_only = on */
+  int64_t
+      connect_timeout_ms; /* 0: conninfo's connect_timeout, else 10 s; for each host */
+  int64_t timeout_ms;     /* see tm_pg_set_timeout */
+  bool data; /* session for moving rows: no server-side timeouts, row_security = off */
+  bool read_only;               /* default_transaction_read_only = on */
   const char *timezone;         /* NULL: the server's for this role */
   int64_t statement_timeout_ms; /* the server's own; 0: leave (with `data`: none) */
   /* Called in the thread that uses the session, from within its calls; may be NULL. */
@@ -52,7 +53,8 @@ struct tm_pg_opts {
 ** TM_ECONNECT, TM_EAUTH, TM_ENOTFOUND (no such database), TM_EUSAGE (conninfo), TM_ETIMEOUT,
 ** TM_ECANCELED ...; no error text has the password. (Name resolution is libpq's and blocks.)
 */
-struct tm_pg *tm_pg_open(const struct tm_pg_opts *opts, struct tm_error *err) TM_MUSTCHECK;
+struct tm_pg *tm_pg_open(const struct tm_pg_opts *opts, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Ends the session, also under an open stream, which then fails. NULL is fine. */
 void tm_pg_close(struct tm_pg *pg);
@@ -75,11 +77,11 @@ enum tm_pg_state {
   TM_PG_BROKEN, /* lost or dropped */
 };
 enum tm_pg_state tm_pg_state(const struct tm_pg *pg);
-int tm_pg_pid(const struct tm_pg *pg);                    /* of the server process */
-const char *tm_pg_backend_start(const struct tm_pg *pg);  /* timestamptz text, or "" */
-int tm_pg_server_version(const struct tm_pg *pg);         /* 90426, 150004 ... */
-const char *tm_pg_version_text(const struct tm_pg *pg);   /* select version() */
-const char *tm_pg_flavor(const struct tm_pg *pg);         /* "postgresql", "greenplum" */
+int tm_pg_pid(const struct tm_pg *pg);                   /* of the server process */
+const char *tm_pg_backend_start(const struct tm_pg *pg); /* timestamptz text, or "" */
+int tm_pg_server_version(const struct tm_pg *pg);        /* 90426, 150004 ... */
+const char *tm_pg_version_text(const struct tm_pg *pg);  /* select version() */
+const char *tm_pg_flavor(const struct tm_pg *pg);        /* "postgresql", "greenplum" */
 /* A setting that the server reports (TimeZone, server_encoding ...); NULL: unknown. */
 const char *tm_pg_parameter(const struct tm_pg *pg, const char *name);
 bool tm_pg_pooled(const struct tm_pg *pg); /* a pooler such as PgBouncer lies between */
@@ -112,19 +114,20 @@ struct tm_pg_dones {
 ** tm_pg_dones_free. Rows are dropped as they come unless `keep_rows`. On an error the
 ** statements after it did not run.
 */
-bool tm_pg_exec(struct tm_pg *pg, const char *sql, bool keep_rows, struct tm_pg_dones *out,
-                struct tm_error *err) TM_MUSTCHECK;
+bool tm_pg_exec(struct tm_pg *pg, const char *sql, bool keep_rows,
+                struct tm_pg_dones *out, struct tm_error *err) TM_MUSTCHECK;
 void tm_pg_dones_free(struct tm_pg_dones *dones);
 
 /* Runs one statement with parameters (NULL: none); all rows in memory. NULL on error; else
 ** the caller frees it with tm_pg_result_free. */
 struct tm_pg_result *tm_pg_query(struct tm_pg *pg, const char *sql,
-                                 const struct tm_pg_params *params,
-                                 struct tm_error *err) TM_MUSTCHECK;
+                                 const struct tm_pg_params *params, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* A prepared statement is a number. tm_pg_forget may be called at any time, never talks to
 ** the server, and lets a later tm_pg_prepare deallocate it. 0 on error. */
-unsigned tm_pg_prepare(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUSTCHECK;
+unsigned tm_pg_prepare(struct tm_pg *pg, const char *sql, struct tm_error *err)
+    TM_MUSTCHECK;
 struct tm_pg_result *tm_pg_query_prepared(struct tm_pg *pg, unsigned stmt,
                                           const struct tm_pg_params *params,
                                           struct tm_error *err) TM_MUSTCHECK;
@@ -149,12 +152,13 @@ void tm_pg_result_free(struct tm_pg_result *r); /* NULL is fine */
 /* ---- rows one by one ---- */
 
 /* Starts a query whose rows come one at a time in constant memory. */
-bool tm_pg_rows_start(struct tm_pg *pg, const char *sql, const struct tm_pg_params *params,
-                      struct tm_error *err) TM_MUSTCHECK;
+bool tm_pg_rows_start(struct tm_pg *pg, const char *sql,
+                      const struct tm_pg_params *params, struct tm_error *err)
+    TM_MUSTCHECK;
 /* 1: *out is a result of one row, the caller's. 0: no more, the session is free again.
 ** -1: *err set, likewise free (or broken). */
-int tm_pg_rows_next(struct tm_pg *pg, struct tm_pg_result **out,
-                    struct tm_error *err) TM_MUSTCHECK;
+int tm_pg_rows_next(struct tm_pg *pg, struct tm_pg_result **out, struct tm_error *err)
+    TM_MUSTCHECK;
 /* Gives up the rest. In a transaction the rest is read and dropped for a few seconds before
 ** the statement is cancelled, for cancelling fails the transaction. Harmless when ended. */
 void tm_pg_rows_end(struct tm_pg *pg);
@@ -212,8 +216,8 @@ int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_ms, struct tm_pg_notify 
 ** a longer slab); rows are counted by CopyData messages, so a CSV HEADER line counts as one.
 ** The end is told only after the server confirmed the command. Closing early cancels it.
 */
-struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql,
-                                 struct tm_error *err) TM_MUSTCHECK;
+struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /*
 ** Runs COPY ... FROM STDIN. A write fails soon after the server refused a row, with the
@@ -221,8 +225,8 @@ struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql,
 ** confirmed; abort makes it discard all. TM_EINDOUBT when the connection breaks in finish
 ** outside a transaction.
 */
-struct tm_sink *tm_pg_copy_in(struct tm_pg *pg, const char *sql,
-                              struct tm_error *err) TM_MUSTCHECK;
+struct tm_sink *tm_pg_copy_in(struct tm_pg *pg, const char *sql, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Rows of the command tag once the stream ended well, else -1. */
 int64_t tm_pg_copied_out(const struct tm_source *source);

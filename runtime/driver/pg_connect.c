@@ -49,7 +49,8 @@ static bool check_uri(const char *conninfo, struct tm_error *err)
   if (first == NULL ||
       memchr(first + 1, '@', len - (size_t)(first + 1 - authority)) == NULL)
     return true;
-  tm_error_set(err, TM_EUSAGE, "bad connection string: more than one '@' before the path");
+  tm_error_set(err, TM_EUSAGE,
+               "bad connection string: more than one '@' before the path");
   tm_error_hint(err, "write an '@' in the user or the password as %%40");
   return false;
 }
@@ -184,7 +185,8 @@ static void set_keepalives(PGconn *conn)
 static void set_late(PGconn *conn, int64_t ms, struct tm_error *err)
 {
   tm_error_set(err, TM_ECONNECT, "cannot connect to %s port %s: no answer within %lld s",
-               PQhost(conn) != NULL && *PQhost(conn) != '\0' ? PQhost(conn) : "the server",
+               PQhost(conn) != NULL && *PQhost(conn) != '\0' ? PQhost(conn)
+                                                             : "the server",
                PQport(conn), (long long)(ms + 999) / 1000);
   tm_error_hint(err, "is the address right, and does a firewall or a security group let "
                      "this machine through?");
@@ -229,8 +231,8 @@ static bool finish(PGconn *conn, int64_t timeout_ms, struct tm_error *err)
 
 /* ---- the session ---- */
 
-static bool add_settings(struct tm_buffer *sql, const struct tm_pg_opts *opts, int version,
-                         struct tm_error *err)
+static bool add_settings(struct tm_buffer *sql, const struct tm_pg_opts *opts,
+                         int version, struct tm_error *err)
 {
   bool ok = tm_buffer_adds(sql, "SET DateStyle TO ISO; SET IntervalStyle TO postgres; "
                                 "SET extra_float_digits TO 3; SET bytea_output TO hex;");
@@ -250,12 +252,11 @@ static bool add_settings(struct tm_buffer *sql, const struct tm_pg_opts *opts, i
     ok = ok && tm_buffer_addc(sql, ';');
   }
   ok = ok && tm_buffer_adds(
-                 sql,
-                 "SELECT pg_catalog.pg_backend_pid(), pg_catalog.version(),"
-                 " (SELECT backend_start FROM pg_catalog.pg_stat_activity"
-                 " WHERE pid = pg_catalog.pg_backend_pid()),"
-                 " EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace = 11"
-                 " AND relname = 'gp_segment_configuration')");
+                 sql, "SELECT pg_catalog.pg_backend_pid(), pg_catalog.version(),"
+                      " (SELECT backend_start FROM pg_catalog.pg_stat_activity"
+                      " WHERE pid = pg_catalog.pg_backend_pid()),"
+                      " EXISTS (SELECT 1 FROM pg_catalog.pg_class WHERE relnamespace = 11"
+                      " AND relname = 'gp_segment_configuration')");
   if (!ok)
     tm_error_set(err, TM_EMEMORY, "out of memory");
   return ok;
@@ -316,7 +317,8 @@ static void on_notice(void *arg, const PGresult *res)
   pg->notice(pg->notice_data, &notice);
 }
 
-static bool open_into(struct tm_pg *pg, const struct tm_pg_opts *opts, struct tm_error *err)
+static bool open_into(struct tm_pg *pg, const struct tm_pg_opts *opts,
+                      struct tm_error *err)
 {
   if (!tm_cancel_open(&pg->cancel, err))
     return false;

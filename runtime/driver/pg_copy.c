@@ -21,7 +21,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/clock.h"
+#include "driver/tls.h"
 
 enum state { OPEN, ENDED, FAILED };
 
@@ -110,8 +110,9 @@ static bool check(struct copy *c, struct tm_error *err)
     tm_error_set(err, TM_EIO, "connection is closed");
     return false;
   }
-  if (atomic_load(&c->cancelled) || (c->state == OPEN && (tm_cancel_fired(&c->pg->cancel) ||
-                                                          tm_cancel_fired(tm_interrupt())))) {
+  if (atomic_load(&c->cancelled) ||
+      (c->state == OPEN &&
+       (tm_cancel_fired(&c->pg->cancel) || tm_cancel_fired(tm_interrupt())))) {
     tm_error_set(err, TM_ECANCELED, "cancelled");
     return c->state == OPEN ? stop(c) : false;
   }
@@ -133,7 +134,8 @@ static bool confirm(struct copy *c, struct tm_error *err)
       c->rows = strtoll(PQcmdTuples(res), NULL, 10);
     } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT) {
       PQclear(res);
-      tm_error_set(err, TM_EUSAGE, "a second COPY follows the first: give them one by one");
+      tm_error_set(err, TM_EUSAGE,
+                   "a second COPY follows the first: give them one by one");
       return false;
     } else if (!failed) {
       pg_error_result(c->pg, res, c->sql, err);
@@ -359,6 +361,18 @@ static bool put(struct copy *c, const char *bytes, size_t len, struct tm_error *
   return true;
 }
 
+/* The next byte that libpq has not read: 1: *type is it, 0: closed, -1: none yet. */
+static int peek(PGconn *conn, char *type)
+{
+  void *ssl = PQsslInUse(conn) ? PQsslStruct(conn, "OpenSSL") : NULL;
+  if (ssl != NULL)
+    return tm_tls_peek(ssl, type);
+  if (PQsslInUse(conn)) /* libpq has another TLS library: the error comes with finish */
+    return -1;
+  ssize_t n = recv(PQsocket(conn), type, 1, MSG_PEEK | MSG_DONTWAIT);
+  return n >= 0 ? (int)n : -1;
+}
+
 /*
 ** Whether the server has refused the COPY. libpq leaves an error unread until the COPY has
 ** ended, so we peek: at a message bound the first byte is the type of the message, 'E' for
@@ -367,18 +381,12 @@ static bool put(struct copy *c, const char *bytes, size_t len, struct tm_error *
 static bool refused_early(struct tm_pg *pg)
 {
   enum { ROUNDS = 16 };
-  if (PQsslInUse(pg->conn))
-    return false; /* nothing to see in there: the error comes with finish */
   for (int i = 0; i < ROUNDS; i++) {
-    char type;
-    ssize_t n = recv(PQsocket(pg->conn), &type, 1, MSG_PEEK | MSG_DONTWAIT);
-    if (n == 0)
-      return true; /* closed by the server */
-    if (n < 0)
+    char type = 0;
+    int got = peek(pg->conn, &type);
+    if (got < 0)
       return false;
-    if (type == 'E')
-      return true;
-    if (PQconsumeInput(pg->conn) == 0)
+    if (PQconsumeInput(pg->conn) == 0 || got == 0 || type == 'E')
       return true;
     (void)PQisBusy(pg->conn); /* reads notices and notifications away */
   }
@@ -425,9 +433,12 @@ static bool in_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error
 static void set_in_doubt(struct tm_error *err)
 {
   struct tm_error cause = *err;
-  tm_error_set(err, TM_EINDOUBT, "the connection broke while the COPY was being finished: "
-                                 "%.500s", cause.message);
-  tm_error_hint(err, "look in the database whether the rows are there before loading again");
+  tm_error_set(err, TM_EINDOUBT,
+               "the connection broke while the COPY was being finished: "
+               "%.500s",
+               cause.message);
+  tm_error_hint(err,
+                "look in the database whether the rows are there before loading again");
 }
 
 static bool finish(struct copy *c, struct tm_error *err)

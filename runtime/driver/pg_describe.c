@@ -65,16 +65,18 @@ static PGresult *describe(struct tm_pg *pg, const char *sql, struct tm_error *er
 static bool add_question(struct tm_buffer *q, const PGresult *d)
 {
   bool ok = tm_buffer_adds(
-      q, "SELECT pg_catalog.format_type(v.t, v.m), CASE WHEN a.attnotnull AND c.relkind IN "
-         "('r', 'p', 'f') THEN 0 WHEN a.attnum IS NOT NULL AND c.relkind IN ('r', 'p', 'f') "
-         "THEN 1 ELSE -1 END FROM (VALUES ");
+      q,
+      "SELECT pg_catalog.format_type(v.t, v.m), CASE WHEN a.attnotnull AND c.relkind IN "
+      "('r', 'p', 'f') THEN 0 WHEN a.attnum IS NOT NULL AND c.relkind IN ('r', 'p', 'f') "
+      "THEN 1 ELSE -1 END FROM (VALUES ");
   for (int i = 0; ok && i < PQnfields(d); i++)
     ok = tm_buffer_addf(q, "%s(%d, %u::pg_catalog.oid, %d, %u::pg_catalog.oid, %d)",
                         i > 0 ? ", " : "", i, PQftype(d, i), PQfmod(d, i), PQftable(d, i),
                         PQftablecol(d, i));
-  return ok && tm_buffer_adds(q, ") AS v(i, t, m, r, n) LEFT JOIN pg_catalog.pg_attribute a "
-                                 "ON a.attrelid = v.r AND a.attnum = v.n AND v.n > 0 "
-                                 "LEFT JOIN pg_catalog.pg_class c ON c.oid = v.r ORDER BY i");
+  return ok &&
+         tm_buffer_adds(q, ") AS v(i, t, m, r, n) LEFT JOIN pg_catalog.pg_attribute a "
+                           "ON a.attrelid = v.r AND a.attnum = v.n AND v.n > 0 "
+                           "LEFT JOIN pg_catalog.pg_class c ON c.oid = v.r ORDER BY i");
 }
 
 static PGresult *ask(struct tm_pg *pg, const PGresult *described, struct tm_error *err)

@@ -25,14 +25,14 @@ struct rule {
 /* PostgreSQL's errcodes appendix. Class 53 (resources) and 57P0x (shutdown, starting up)
 ** pass by themselves; so do lost races (40001, 40P01) and locks (55P03). */
 static const struct rule rules[] = {
-    {"08P01", TM_EPROTOCOL}, {"08", TM_EIO},         {"22", TM_EDATA},
-    {"23", TM_EDATA},        {"25P03", TM_ESERVER},  {"25P04", TM_ESERVER},
+    {"08P01", TM_EPROTOCOL}, {"08", TM_EIO},          {"22", TM_EDATA},
+    {"23", TM_EDATA},        {"25P03", TM_ESERVER},   {"25P04", TM_ESERVER},
     {"28", TM_EAUTH},        {"3D000", TM_ENOTFOUND}, {"3F000", TM_ENOTFOUND},
-    {"40003", TM_EINDOUBT},  {"40", TM_ESERVER},     {"42501", TM_EAUTH},
-    {"42P01", TM_ENOTFOUND}, {"42P04", TM_EEXISTS},  {"42P06", TM_EEXISTS},
-    {"42P07", TM_EEXISTS},   {"42710", TM_EEXISTS},  {"44", TM_EDATA},
-    {"53", TM_ESERVER},      {"55P03", TM_ESERVER},  {"57014", TM_ECANCELED},
-    {"57P04", TM_ENOTFOUND}, {"57P", TM_ESERVER},    {"58", TM_ESERVER},
+    {"40003", TM_EINDOUBT},  {"40", TM_ESERVER},      {"42501", TM_EAUTH},
+    {"42P01", TM_ENOTFOUND}, {"42P04", TM_EEXISTS},   {"42P06", TM_EEXISTS},
+    {"42P07", TM_EEXISTS},   {"42710", TM_EEXISTS},   {"44", TM_EDATA},
+    {"53", TM_ESERVER},      {"55P03", TM_ESERVER},   {"57014", TM_ECANCELED},
+    {"57P04", TM_ENOTFOUND}, {"57P", TM_ESERVER},     {"58", TM_ESERVER},
 };
 
 /* 57014 is one code for three things; only the words tell them apart. */
@@ -339,10 +339,12 @@ static enum tm_kind kind_of_connect(const char *code)
 static void hint_connect(const char *text, struct tm_error *err)
 {
   if (strstr(text, "unsupported startup parameter") != NULL)
-    tm_error_hint(err, "this is PgBouncer: take `options` (PGOPTIONS) out of the "
-                       "connection, or name the parameter in its ignore_startup_parameters");
+    tm_error_hint(err,
+                  "this is PgBouncer: take `options` (PGOPTIONS) out of the "
+                  "connection, or name the parameter in its ignore_startup_parameters");
   else if (strstr(text, "no password supplied") != NULL)
-    tm_error_hint(err, "give a password in ~/.pgpass, PGPASSWORD or the connection string");
+    tm_error_hint(err,
+                  "give a password in ~/.pgpass, PGPASSWORD or the connection string");
   else if (strcmp(err->code, "28P01") == 0)
     tm_error_hint(err, "check the user and the password (~/.pgpass, PGPASSWORD or the "
                        "connection string)");

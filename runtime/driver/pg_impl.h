@@ -35,8 +35,8 @@ struct tm_pg {
   unsigned prepared; /* statements prepared so far */
   unsigned forgotten[PG_FORGOTTEN];
   int forgotten_count;
-  bool in_tx;           /* what was sent last ran inside a transaction block */
-  char *rows_sql;       /* of the iteration, for its errors; malloc'd */
+  bool in_tx;     /* what was sent last ran inside a transaction block */
+  char *rows_sql; /* of the iteration, for its errors; malloc'd */
 };
 
 struct tm_pg_result {
@@ -58,8 +58,8 @@ int64_t pg_deadline(const struct tm_pg *pg);
 
 /* Waits for `events` on the session's socket. Returns revents, or -1 with TM_ECANCELED,
 ** TM_ETIMEOUT or TM_ESYSTEM. Nothing is cancelled at the server yet. */
-int pg_poll(struct tm_pg *pg, short events, int64_t deadline,
-            struct tm_error *err) TM_MUSTCHECK;
+int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Sends what is queued, then waits until PQgetResult would not block. False: the wait was
 ** cut short (a lost connection is told by the next result, not here). */
@@ -67,8 +67,8 @@ bool pg_wait(struct tm_pg *pg, int64_t deadline, struct tm_error *err) TM_MUSTCH
 
 /* 1: *res is the next result, the caller's; 0: the statement has ended; -1: the wait was
 ** cut short, *err set: call pg_stop. */
-int pg_next(struct tm_pg *pg, int64_t deadline, PGresult **res,
-            struct tm_error *err) TM_MUSTCHECK;
+int pg_next(struct tm_pg *pg, int64_t deadline, PGresult **res, struct tm_error *err)
+    TM_MUSTCHECK;
 
 enum pg_ending {
   PG_ENDED_WELL, /* its last result was a success */
@@ -117,6 +117,7 @@ bool pg_send(struct tm_pg *pg, const char *sql, const char *prepared,
              const struct tm_pg_params *params, struct tm_error *err) TM_MUSTCHECK;
 
 /* The last result of what was sent, all in memory; NULL with *err set. */
-PGresult *pg_collect(struct tm_pg *pg, const char *sql, struct tm_error *err) TM_MUSTCHECK;
+PGresult *pg_collect(struct tm_pg *pg, const char *sql, struct tm_error *err)
+    TM_MUSTCHECK;
 
 #endif

@@ -30,7 +30,8 @@ bool pg_ready(struct tm_pg *pg, struct tm_error *err)
   }
   switch (atomic_load(&pg->use)) {
   case PG_ROWS:
-    tm_error_set(err, TM_EUSAGE, "connection is busy: rows of a query are still being read");
+    tm_error_set(err, TM_EUSAGE,
+                 "connection is busy: rows of a query are still being read");
     tm_error_hint(err, "read them to the end or close the iteration; or open a second "
                        "connection");
     return false;
@@ -105,7 +106,7 @@ void pg_uncancel(struct tm_pg *pg)
   atomic_store(&pg->cancel.fired, 0);
 }
 
-struct canceller { /* shared by the waiter and the thread; the last one frees it */
+struct canceller {      /* shared by the waiter and the thread; the last one frees it */
   pthread_mutex_t lock; /* guards done and refs */
   pthread_cond_t changed;
   PGcancel *request;
