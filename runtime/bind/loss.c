@@ -69,7 +69,8 @@ const char *tm_lua_opt_text(lua_State *L, int table, const char *field)
 lua_Integer tm_lua_opt_count(lua_State *L, int table, const char *field)
 {
   int ok = 1;
-  lua_Integer n = push_field(L, table, field) == LUA_TNIL ? 0 : lua_tointegerx(L, -1, &ok);
+  lua_Integer n =
+      push_field(L, table, field) == LUA_TNIL ? 0 : lua_tointegerx(L, -1, &ok);
   if (!ok || n < 0)
     bad_field(L, field, "a whole number of at least 0");
   lua_pop(L, 1);
@@ -248,11 +249,12 @@ static void read_store_opts(lua_State *L, int table, struct tm_oss_opts *o)
 static void check_names(lua_State *L, int table)
 {
   static const char *const names[] = {
-      "url",           "endpoint",          "region",         "addressing",
-      "signature",     "anonymous",         "access_key_id",  "access_key_secret",
-      "security_token", "profile",          "role_name",      "ca_file",
-      "proxy",         "connect_timeout",   "stall_timeout",  "retry_time",
-      "attempts",      NULL};
+      "url",           "endpoint",          "region",
+      "addressing",    "signature",         "anonymous",
+      "access_key_id", "access_key_secret", "security_token",
+      "profile",       "role_name",         "ca_file",
+      "proxy",         "connect_timeout",   "stall_timeout",
+      "retry_time",    "attempts",          NULL};
   for (lua_pushnil(L); lua_next(L, table) != 0; lua_pop(L, 1)) {
     const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "?";
     int i = 0;

@@ -15,7 +15,7 @@
 
 struct tm_http;
 
-struct tm_http_opts { /* zero and NULL mean the default */
+struct tm_http_opts {     /* zero and NULL mean the default */
   const char *ca_file;    /* PEM file that replaces the system's authorities */
   const char *proxy;      /* proxy URL; default none, the environment is not read */
   int connect_timeout_ms; /* default 10,000 */
@@ -34,8 +34,9 @@ struct tm_http_pair {
 
 struct tm_http_reply {
   int status;
-  struct tm_buffer headers; /* "name: value" strings, each ended by NUL, names lower case */
-  struct tm_buffer body;    /* NUL-terminated beyond len; empty when it went to on_body */
+  struct tm_buffer
+      headers;           /* "name: value" strings, each ended by NUL, names lower case */
+  struct tm_buffer body; /* NUL-terminated beyond len; empty when it went to on_body */
 };
 
 struct tm_http_request {
@@ -45,10 +46,10 @@ struct tm_http_request {
   size_t header_count;
   const void *body; /* memory that outlives the call; sent with its length */
   size_t body_len;
-  bool has_body;    /* send a Content-Length even for 0 bytes */
-  bool fresh;       /* on a new connection, after a reset */
-  int stall_timeout_ms; /* 0: that of the pool */
-  int64_t deadline_ms;  /* tm_clock_mono_ms() at which it fails; 0: none */
+  bool has_body;                  /* send a Content-Length even for 0 bytes */
+  bool fresh;                     /* on a new connection, after a reset */
+  int stall_timeout_ms;           /* 0: that of the pool */
+  int64_t deadline_ms;            /* tm_clock_mono_ms() at which it fails; 0: none */
   const struct tm_cancel *cancel; /* or NULL */
   bool uninterruptible; /* neither cancel nor tm_interrupt() end it: for cleaning up, so
                         ** deadline_ms must be set */

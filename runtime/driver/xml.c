@@ -157,8 +157,8 @@ static void set_error(struct builder *b, struct tm_error *err)
     tm_error_set(err, TM_EMEMORY, "out of memory");
     return;
   }
-  const char *why = b->refused != NULL ? b->refused
-                                       : XML_ErrorString(XML_GetErrorCode(b->parser));
+  const char *why =
+      b->refused != NULL ? b->refused : XML_ErrorString(XML_GetErrorCode(b->parser));
   tm_error_set(err, TM_EPROTOCOL, "bad XML at line %lu, column %lu: %s",
                (unsigned long)XML_GetCurrentLineNumber(b->parser),
                (unsigned long)XML_GetCurrentColumnNumber(b->parser), why);

@@ -12,8 +12,8 @@
 struct tm_xml; /* a whole document */
 
 struct tm_xml_node {
-  const char *name;   /* local name */
-  const char *text;   /* all character data directly inside, "" if none; NUL-terminated */
+  const char *name; /* local name */
+  const char *text; /* all character data directly inside, "" if none; NUL-terminated */
   size_t text_len;
   const struct tm_xml_node *child; /* first element inside, or NULL */
   const struct tm_xml_node *next;  /* next sibling element, or NULL */

@@ -103,7 +103,8 @@ static bool set_endpoint(struct tm_address *a, const char *endpoint, struct tm_e
   size_t n = strcspn(p, "/");
   if (n == 0 || n >= TM_HOST_SIZE || strspn(p + n, "/") != strlen(p + n) ||
       strcspn(p, "@?# \t\r\n") < n || strstr(p, "://") != NULL) {
-    tm_error_set(err, TM_EUSAGE, "bad endpoint: give host[:port] or http(s)://host[:port]");
+    tm_error_set(err, TM_EUSAGE,
+                 "bad endpoint: give host[:port] or http(s)://host[:port]");
     return false;
   }
   for (size_t i = 0; i < n; i++)
@@ -149,8 +150,8 @@ static bool set_style(struct tm_address *a, const char *addressing, struct tm_er
   } else if (strcmp(addressing, "cname") == 0) {
     a->style = TM_ADDR_CNAME;
   } else {
-    tm_error_set(err, TM_EUSAGE, "addressing '%.40s' is none of auto, virtual, path, cname",
-                 addressing);
+    tm_error_set(err, TM_EUSAGE,
+                 "addressing '%.40s' is none of auto, virtual, path, cname", addressing);
     return false;
   }
   if (a->style == TM_ADDR_VIRTUAL && is_address(name)) {
@@ -217,8 +218,7 @@ bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
   }
   if (given(opts->region) || out->region[0] == '\0') {
     out->derived = out->derived && !given(opts->region);
-    if (given(region) && !tm_address_set_region(out, region) &&
-        out->region[0] == '\0') {
+    if (given(region) && !tm_address_set_region(out, region) && out->region[0] == '\0') {
       tm_error_set(err, TM_EUSAGE, "bad region '%.80s'", region);
       return false;
     }
@@ -228,8 +228,9 @@ bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
   if (!given(endpoint)) {
     if (out->region[0] == '\0') {
       tm_error_set(err, TM_EUSAGE, "no endpoint for bucket '%s'", bucket);
-      tm_error_hint(err, "give endpoint = \"oss-cn-hangzhou.aliyuncs.com\", or a region, or "
-                         "set OSS_ENDPOINT or OSS_REGION");
+      tm_error_hint(err,
+                    "give endpoint = \"oss-cn-hangzhou.aliyuncs.com\", or a region, or "
+                    "set OSS_ENDPOINT or OSS_REGION");
       return false;
     }
     derive_host(out);
@@ -237,8 +238,8 @@ bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
   return set_style(out, opts->addressing, err);
 }
 
-bool tm_address_of(const struct tm_address *a, const char *key, char host[TM_HOST_SIZE * 2],
-                   struct tm_buffer *path)
+bool tm_address_of(const struct tm_address *a, const char *key,
+                   char host[TM_HOST_SIZE * 2], struct tm_buffer *path)
 {
   if (a->style == TM_ADDR_VIRTUAL)
     snprintf(host, TM_HOST_SIZE * 2, "%s.%s", a->bucket, a->host);

@@ -14,7 +14,7 @@ struct tm_address {
   enum tm_oss_scheme scheme;
   char bucket[TM_BUCKET_SIZE];
   bool tls;
-  bool derived; /* the host follows from the region and changes with it */
+  bool derived;            /* the host follows from the region and changes with it */
   char host[TM_HOST_SIZE]; /* of the service: lower case, with :port unless the default */
   char region[TM_REGION_SIZE]; /* signing form; "" unknown */
   enum tm_addressing style;
@@ -32,7 +32,7 @@ bool tm_address_set_region(struct tm_address *a, const char *region);
 
 /* Writes the Host header's value, and appends the encoded path of the key (NULL: of the
 ** bucket) to *path. False: out of memory. */
-bool tm_address_of(const struct tm_address *a, const char *key, char host[TM_HOST_SIZE * 2],
-                   struct tm_buffer *path) TM_MUSTCHECK;
+bool tm_address_of(const struct tm_address *a, const char *key,
+                   char host[TM_HOST_SIZE * 2], struct tm_buffer *path) TM_MUSTCHECK;
 
 #endif

@@ -17,12 +17,12 @@
 #include "oss/encode.h"
 
 enum {
-  BACKOFF_MS = 200,        /* first pause is up to this, as in the vendors' clients */
+  BACKOFF_MS = 200, /* first pause is up to this, as in the vendors' clients */
   BACKOFF_CAP_MS = 20000,
-  THROTTLED_MS = 1000,     /* first pause when asked to slow down */
+  THROTTLED_MS = 1000, /* first pause when asked to slow down */
   RETRY_AFTER_CAP_MS = 60000,
   CLEANUP_MS = 10000,
-  MIN_RETRIES = 2,         /* whatever the clock says */
+  MIN_RETRIES = 2, /* whatever the clock says */
 };
 
 /* ---- building ---- */
@@ -143,7 +143,8 @@ void tm_call_free(struct tm_call *call)
 
 /* ---- one try ---- */
 
-struct try {
+struct
+try {
   struct tm_address address;
   int64_t skew_ms;
   struct tm_cred cred;
@@ -215,8 +216,9 @@ static bool add_dates(struct tm_call *call, struct try *t, int64_t now,
     break;
   }
   if (token != NULL)
-    add(t, call->store->scheme == TM_OSS_OSS ? "x-oss-security-token"
-                                             : "x-amz-security-token",
+    add(t,
+        call->store->scheme == TM_OSS_OSS ? "x-oss-security-token"
+                                          : "x-amz-security-token",
         token);
   return true;
 }
@@ -231,8 +233,8 @@ static bool prepare(struct tm_call *call, struct try *t, struct tm_error *err)
   pthread_mutex_unlock(&s->lock);
   if (s->cred != NULL && !tm_cred_get(s->cred, &t->cred, call->cancel, err))
     return false;
-  if (call->key != NULL && !(tm_buffer_adds(&t->key, s->prefix) &&
-                             tm_buffer_adds(&t->key, call->key)))
+  if (call->key != NULL &&
+      !(tm_buffer_adds(&t->key, s->prefix) && tm_buffer_adds(&t->key, call->key)))
     return out_of_memory(err);
   if (tm_buffer_cstr(&t->key) == NULL ||
       !tm_address_of(&t->address, call->key != NULL ? t->key.data : NULL, t->host,
@@ -298,7 +300,8 @@ static bool build(struct tm_call *call, struct try *t, struct tm_error *err)
   for (size_t i = 0; i < sent; i++)
     t->sent[i] = (struct tm_http_pair){t->headers[i].name, t->headers[i].value};
   if (s->sign != TM_SIGN_NONE)
-    t->sent[sent++] = (struct tm_http_pair){"Authorization", t->signature.authorization.data};
+    t->sent[sent++] =
+        (struct tm_http_pair){"Authorization", t->signature.authorization.data};
   t->request = (struct tm_http_request){
       .method = call->method,
       .url = t->url.data,
@@ -326,8 +329,10 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
   if (err->hint[0] != '\0') /* whoever failed knows better */
     return;
   if (strcmp(code, "tls") == 0)
-    tm_error_hint(err, "the certificate of '%s' is not trusted: give ca_file when it has "
-                       "an authority of its own", where);
+    tm_error_hint(err,
+                  "the certificate of '%s' is not trusted: give ca_file when it has "
+                  "an authority of its own",
+                  where);
   else if (err->kind == TM_ECONNECT || (err->kind == TM_ETIMEOUT && err->status == 0))
     tm_error_hint(err, "is the endpoint '%s' right, and reachable from here?%s", where,
                   strstr(where, "-internal.") != NULL
@@ -340,8 +345,10 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
                   where, r->region[0] != '\0' ? "; the store names region " : "",
                   r->region);
   else if (strcmp(code, "NoSuchBucket") == 0)
-    tm_error_hint(err, "there is no bucket '%s' at '%s': check its name, the region and "
-                       "the endpoint", a->bucket, where);
+    tm_error_hint(err,
+                  "there is no bucket '%s' at '%s': check its name, the region and "
+                  "the endpoint",
+                  a->bucket, where);
   else if (strcmp(code, "SignatureDoesNotMatch") == 0)
     tm_error_hint(err, "check the access key secret, and the region ('%s')", a->region);
   else if (strcmp(code, "InvalidAccessKeyId") == 0)
@@ -355,8 +362,10 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
   else if (err->kind == TM_EAUTH && call->store->cred == NULL)
     tm_error_hint(err, "the store is used without credentials (anonymous)");
   else if (err->kind == TM_EAUTH)
-    tm_error_hint(err, "does this access key have the permission? are region ('%s') and "
-                       "endpoint ('%s') right?", a->region, where);
+    tm_error_hint(err,
+                  "does this access key have the permission? are region ('%s') and "
+                  "endpoint ('%s') right?",
+                  a->region, where);
 }
 
 /* A reply or its absence, as an error and a verdict. */

@@ -18,15 +18,15 @@ struct tm_pairs { /* owned copies */
 */
 struct tm_call {
   struct tm_oss *store;
-  const char *what;   /* for messages: "put", "list" */
+  const char *what; /* for messages: "put", "list" */
   const char *method;
-  const char *key;    /* relative to the store's prefix; NULL: the bucket */
+  const char *key; /* relative to the store's prefix; NULL: the bucket */
   const void *body;
   size_t body_len;
   bool has_body;
-  bool create_only;   /* a failed precondition is TM_EEXISTS */
+  bool create_only; /* a failed precondition is TM_EEXISTS */
   int stall_timeout_ms;
-  bool cleanup;       /* bounded to ten seconds, not stopped by cancel or interrupt */
+  bool cleanup; /* bounded to ten seconds, not stopped by cancel or interrupt */
   const struct tm_cancel *cancel;
 
   /* Called before each try, to set headers that change (a range). May be NULL. */
@@ -38,7 +38,7 @@ struct tm_call {
   ** kind is retryable or TM_EINTEGRITY. May be NULL. */
   bool (*check)(void *data, struct tm_call *call, struct tm_error *err);
   void *data;
-  bool progressed; /* set by on_body: bytes came, so the count of tries begins anew */
+  bool progressed;   /* set by on_body: bytes came, so the count of tries begins anew */
   bool error_in_200; /* a 2xx with an <Error> body is a failure */
 
   struct tm_http_reply reply; /* of the last try */

@@ -46,8 +46,8 @@ struct tm_cred_chain *tm_cred_open(const struct tm_cred_opts *opts, struct tm_er
   struct tm_cred_chain *c = calloc(1, sizeof *c);
   if (c != NULL)
     c->scheme = opts->scheme;
-  if (c == NULL || (given(opts->id) && !copy_set(&c->explicit_set, opts->id, opts->secret,
-                                                 opts->token))) {
+  if (c == NULL || (given(opts->id) &&
+                    !copy_set(&c->explicit_set, opts->id, opts->secret, opts->token))) {
     free(c);
     out_of_memory(err);
     return NULL;

@@ -24,8 +24,8 @@ struct tm_cred {
 struct tm_cred_opts { /* strings are copied; NULL: not given */
   enum tm_cred_scheme scheme;
   const char *id, *secret, *token; /* explicit: the chain then holds these alone */
-  const char *profile;   /* section of the profile files; "default" */
-  const char *role_name; /* instance role; asked of the metadata service */
+  const char *profile;             /* section of the profile files; "default" */
+  const char *role_name;           /* instance role; asked of the metadata service */
 };
 
 struct tm_cred_chain;

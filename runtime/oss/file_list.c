@@ -160,8 +160,8 @@ static bool walk(struct walk *w, int fd, int depth);
 /* Whether any file lies below the directory `name` of `fd`. */
 static bool has_file(struct walk *w, int fd, const char *name)
 {
-  struct walk probe = {.prefix = "", .delimiter = "", .after = "", .probe = true,
-                       .err = w->err};
+  struct walk probe = {
+      .prefix = "", .delimiter = "", .after = "", .probe = true, .err = w->err};
   int below = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   bool ok = below >= 0 && walk(&probe, below, 1);
   tm_buffer_free(&probe.path);
@@ -185,7 +185,8 @@ static bool visit_directory(struct walk *w, int fd, const char *name, const char
   int below = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (below < 0) /* gone meanwhile */
     return errno == ENOENT || errno == ENOTDIR ||
-           (tm_error_errno(w->err, TM_ESYSTEM, errno, "cannot open '%.300s'", key), false);
+           (tm_error_errno(w->err, TM_ESYSTEM, errno, "cannot open '%.300s'", key),
+            false);
   return walk(w, below, depth + 1);
 }
 

@@ -128,8 +128,8 @@ bool tm_file_multipart_create(struct tm_oss *store, const char *key,
 static bool parse_part(const char *name, int *number, uint64_t *crc64)
 {
   char *end;
-  if (strlen(name) != 5 + 1 + 16 || name[5] != '.' ||
-      strspn(name, "0123456789") != 5 || strspn(name + 6, "0123456789abcdef") != 16)
+  if (strlen(name) != 5 + 1 + 16 || name[5] != '.' || strspn(name, "0123456789") != 5 ||
+      strspn(name + 6, "0123456789abcdef") != 16)
     return false;
   *number = (int)strtol(name, &end, 10);
   *crc64 = strtoull(name + 6, &end, 16);
@@ -138,7 +138,8 @@ static bool parse_part(const char *name, int *number, uint64_t *crc64)
 
 static int by_number(const void *a, const void *b)
 {
-  return ((const struct tm_oss_part *)a)->number - ((const struct tm_oss_part *)b)->number;
+  return ((const struct tm_oss_part *)a)->number -
+         ((const struct tm_oss_part *)b)->number;
 }
 
 /* Every part of the upload, in order. */
@@ -157,12 +158,12 @@ static bool read_parts(int dir, const char *key, struct tm_oss_parts *parts,
   for (struct dirent *e; ok && (e = readdir(d)) != NULL;) {
     struct tm_oss_part p = {.has_crc64 = true};
     struct stat st;
-    if (!parse_part(e->d_name, &p.number, &p.crc64) || fstatat(fd, e->d_name, &st, 0) != 0)
+    if (!parse_part(e->d_name, &p.number, &p.crc64) ||
+        fstatat(fd, e->d_name, &st, 0) != 0)
       continue;
     p.size = st.st_size;
     snprintf(p.etag, sizeof p.etag, "%016" PRIx64, p.crc64);
-    struct tm_oss_part *grown =
-        realloc(parts->items, (parts->count + 1) * sizeof *grown);
+    struct tm_oss_part *grown = realloc(parts->items, (parts->count + 1) * sizeof *grown);
     ok = grown != NULL;
     if (ok) {
       parts->items = grown;

@@ -135,8 +135,8 @@ bool tm_file_begin(struct tm_oss *store, const char *key, struct tm_file_out *ou
       return false;
     if (out->dir >= 0) {
       snprintf(out->name, sizeof out->name, "%s", name);
-      out->fd = openat(out->dir, out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-                       0666);
+      out->fd =
+          openat(out->dir, out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       if (out->fd >= 0)
         return true;
       int e = errno;
@@ -210,8 +210,9 @@ static bool file_put(struct tm_oss *store, const char *key, const void *bytes, s
 {
   (void)cancel;
   struct tm_file_out out;
-  bool ok = tm_file_begin(store, key, &out, err) && tm_file_write(&out, bytes, n, err) &&
-            tm_file_commit(store, key, &out, opts != NULL && opts->create_only, info, err);
+  bool ok =
+      tm_file_begin(store, key, &out, err) && tm_file_write(&out, bytes, n, err) &&
+      tm_file_commit(store, key, &out, opts != NULL && opts->create_only, info, err);
   tm_file_abandon(&out);
   return ok;
 }
@@ -298,8 +299,9 @@ static bool file_stream(struct tm_oss *store, const char *key,
     tm_error_set(err, TM_ECONFLICT, "'%.200s' was replaced", key);
     ok = false;
   } else if (opts->range && opts->offset >= st.st_size) {
-    tm_error_set(err, TM_EUSAGE, "cannot get '%.200s': byte %" PRId64 " lies beyond the end",
-                 key, opts->offset);
+    tm_error_set(err, TM_EUSAGE,
+                 "cannot get '%.200s': byte %" PRId64 " lies beyond the end", key,
+                 opts->offset);
     memcpy(err->code, "InvalidRange", 13);
     ok = false;
   } else if (opts->range) {
@@ -356,8 +358,7 @@ static bool file_delete_many(struct tm_oss *store, const char *const *keys, size
     struct tm_error why;
     if (file_delete(store, keys[i], false, cancel, &why))
       continue;
-    struct tm_oss_failure *items =
-        realloc(bad->items, (bad->count + 1) * sizeof *items);
+    struct tm_oss_failure *items = realloc(bad->items, (bad->count + 1) * sizeof *items);
     char *key = strdup(keys[i]);
     if (items != NULL)
       bad->items = items;

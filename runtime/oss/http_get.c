@@ -65,8 +65,8 @@ static bool verify_range(struct download *d, const struct tm_http_reply *reply,
   int64_t total;
   if (reply->status != 206 ||
       !tm_reply_content_range(reply, &d->first, &d->last, &total)) {
-    tm_error_set(err, TM_EPROTOCOL, "asked for a range, the store answered %d without one",
-                 reply->status);
+    tm_error_set(err, TM_EPROTOCOL,
+                 "asked for a range, the store answered %d without one", reply->status);
     return false;
   }
   int64_t want = start_of(d);

@@ -23,7 +23,8 @@ static void prefixed(struct tm_call *call, const char *name, const char *value)
   if (value == NULL && prefix[0] == '\0')
     return;
   if (tm_buffer_adds(&full, prefix) &&
-      tm_buffer_adds(&full, value != NULL ? value : "") && tm_buffer_cstr(&full) != NULL) {
+      tm_buffer_adds(&full, value != NULL ? value : "") &&
+      tm_buffer_cstr(&full) != NULL) {
     if (full.len > 0) /* "prefix=" is canonicalised differently by servers: not sent */
       tm_call_query(call, name, full.data);
   } else {
@@ -97,7 +98,8 @@ static bool md5_header(struct tm_call *call, struct tm_error *err)
   unsigned char md5[TM_DIGEST_MAX];
   struct tm_buffer text = {0};
   bool ok = tm_digest(TM_MD5, call->body, call->body_len, md5) &&
-            tm_base64(md5, tm_digest_size(TM_MD5), &text) && tm_buffer_cstr(&text) != NULL;
+            tm_base64(md5, tm_digest_size(TM_MD5), &text) &&
+            tm_buffer_cstr(&text) != NULL;
   if (ok)
     tm_call_header(call, "Content-MD5", text.data);
   tm_buffer_free(&text);
@@ -108,8 +110,8 @@ static bool check_delete(void *data, struct tm_call *call, struct tm_error *err)
 {
   struct tm_reply_deleted *d = data;
   tm_oss_failures_free(&d->failed);
-  return tm_reply_delete(call->store->scheme, call->reply.body.data,
-                         call->reply.body.len, d, err);
+  return tm_reply_delete(call->store->scheme, call->reply.body.data, call->reply.body.len,
+                         d, err);
 }
 
 /* The keys of failures lose the store's prefix. */
@@ -147,8 +149,9 @@ bool tm_http_delete_many(struct tm_oss *store, const char *const *keys, size_t c
   tm_call_header(&call, "Content-Type", "application/xml");
   bool ok = md5_header(&call, err) && tm_call_send(&call, err);
   if (ok && deleted.failed.count == 0 && deleted.deleted < count) {
-    tm_error_set(err, TM_EPROTOCOL, "the store deleted %zu of %zu keys without saying why",
-                 deleted.deleted, count);
+    tm_error_set(err, TM_EPROTOCOL,
+                 "the store deleted %zu of %zu keys without saying why", deleted.deleted,
+                 count);
     ok = false;
   }
   tm_call_free(&call);

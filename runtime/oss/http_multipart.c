@@ -56,9 +56,9 @@ static bool check_part(void *data, struct tm_call *call, struct tm_error *err)
   tm_oss_etag(etag, p->etag);
   if (crc == NULL || !tm_parse_u64(crc, &theirs) || theirs == p->crc64)
     return true;
-  tm_error_set(err, TM_EINTEGRITY, "part %d: the store has CRC64 %" PRIu64
-                                   ", sent was %" PRIu64,
-               p->number, theirs, p->crc64);
+  tm_error_set(err, TM_EINTEGRITY,
+               "part %d: the store has CRC64 %" PRIu64 ", sent was %" PRIu64, p->number,
+               theirs, p->crc64);
   return false;
 }
 
@@ -191,7 +191,8 @@ static bool read_complete(struct tm_call *call, struct tm_oss_info *info,
 {
   char *etag = tm_reply_field(call->reply.body.data, call->reply.body.len, "ETag", err);
   if (etag == NULL) {
-    tm_error_prefix(err, "the upload of '%.120s' was completed without an ETag", call->key);
+    tm_error_prefix(err, "the upload of '%.120s' was completed without an ETag",
+                    call->key);
     return false;
   }
   tm_oss_etag(etag, info->etag);
@@ -277,8 +278,9 @@ bool tm_http_multipart_parts(struct tm_oss *store, const char *key, const char *
     tm_call_query(&call, "max-parts", "1000");
     if (next > 0)
       tm_call_query(&call, "part-number-marker", marker);
-    bool ok = tm_call_send(&call, err) &&
-              tm_reply_parts(call.reply.body.data, call.reply.body.len, parts, &next, err);
+    bool ok =
+        tm_call_send(&call, err) &&
+        tm_reply_parts(call.reply.body.data, call.reply.body.len, parts, &next, err);
     tm_call_free(&call);
     if (ok && next != 0 && next <= before) {
       tm_error_set(err, TM_EPROTOCOL, "the list of parts does not advance");
@@ -307,7 +309,8 @@ static bool uploads_page(struct tm_oss *store, const char *prefix,
   tm_call_query(&call, "encoding-type", "url");
   tm_call_query(&call, "max-uploads", "1000");
   if (!tm_buffer_adds(&full, store->prefix) ||
-      !tm_buffer_adds(&full, prefix != NULL ? prefix : "") || tm_buffer_cstr(&full) == NULL)
+      !tm_buffer_adds(&full, prefix != NULL ? prefix : "") ||
+      tm_buffer_cstr(&full) == NULL)
     call.out_of_memory = true;
   else if (full.len > 0)
     tm_call_query(&call, "prefix", full.data);

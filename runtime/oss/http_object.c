@@ -149,8 +149,10 @@ bool tm_oss_bucket_create(struct tm_oss *store, const struct tm_cancel *cancel,
 bool tm_oss_bucket_delete(struct tm_oss *store, const struct tm_cancel *cancel,
                           struct tm_error *err)
 {
-  struct tm_call call = {
-      .store = store, .what = "delete the bucket of", .method = "DELETE", .cancel = cancel};
+  struct tm_call call = {.store = store,
+                         .what = "delete the bucket of",
+                         .method = "DELETE",
+                         .cancel = cancel};
   if (store->scheme == TM_OSS_FILE)
     return true;
   bool ok = tm_call_send(&call, err);
@@ -165,7 +167,8 @@ static bool add_copy_source(struct tm_call *call, const char *from)
   bool ok = tm_buffer_addc(&source, '/') && tm_buffer_adds(&source, s->address.bucket) &&
             tm_buffer_addc(&source, '/') &&
             tm_encode_path(&source, s->prefix, strlen(s->prefix)) &&
-            tm_encode_path(&source, from, strlen(from)) && tm_buffer_cstr(&source) != NULL;
+            tm_encode_path(&source, from, strlen(from)) &&
+            tm_buffer_cstr(&source) != NULL;
   if (ok)
     tm_call_vendor(call, "copy-source", source.data);
   tm_buffer_free(&source);
@@ -191,7 +194,8 @@ static bool http_copy(struct tm_oss *store, const char *from, const char *to,
     call.out_of_memory = true;
   bool ok = tm_call_send(&call, err) && tm_reply_info(&call.reply, info, err);
   char *etag = NULL;
-  if (ok && (etag = tm_reply_field(call.reply.body.data, call.reply.body.len, "ETag", err)))
+  if (ok &&
+      (etag = tm_reply_field(call.reply.body.data, call.reply.body.len, "ETag", err)))
     tm_oss_etag(etag, info->etag);
   ok = ok && etag != NULL;
   info->size = -1; /* the reply's length is that of its XML */

@@ -42,7 +42,7 @@ struct objects {
   bool ended;
   struct completion done;
 
-  pthread_mutex_t lock; /* guards the two writers against cancel from another thread */
+  pthread_mutex_t lock;   /* guards the two writers against cancel from another thread */
   struct tm_sink *writer; /* of the object being filled, or NULL */
   struct tm_sink *finishing;
   bool canceled;
@@ -108,7 +108,8 @@ static bool begin_object(struct objects *o, struct tm_error *err)
   struct tm_oss_object *object = add_object(o, err);
   if (object == NULL)
     return false;
-  struct tm_sink *writer = tm_oss_writer_open(o->store, object->key, &o->opts.writer, err);
+  struct tm_sink *writer =
+      tm_oss_writer_open(o->store, object->key, &o->opts.writer, err);
   if (writer == NULL)
     return false;
   set_writer(o, &o->writer, writer);
@@ -190,8 +191,8 @@ static bool write_slab(struct objects *o, struct tm_slab *slab, struct tm_error 
     tm_slab_free(slab);
     return false;
   }
-  bool full = o->writer != NULL &&
-              o->list[o->count - 1].bytes >= (uint64_t)o->opts.object_bytes;
+  bool full =
+      o->writer != NULL && o->list[o->count - 1].bytes >= (uint64_t)o->opts.object_bytes;
   if ((full && !roll(o, err)) || (o->writer == NULL && !begin_object(o, err))) {
     tm_slab_free(slab);
     return false;
@@ -203,7 +204,8 @@ static bool write_slab(struct objects *o, struct tm_slab *slab, struct tm_error 
   return o->writer->ops->write(o->writer, slab, err);
 }
 
-static bool objects_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
+static bool objects_write(struct tm_sink *self, struct tm_slab *slab,
+                          struct tm_error *err)
 {
   return write_slab((struct objects *)self, slab, err);
 }
@@ -215,8 +217,7 @@ static bool objects_finish(struct tm_sink *self, struct tm_error *err)
     tm_error_set(err, TM_EUSAGE, "the objects are finished");
     return false;
   }
-  if (!settle(o, err) ||
-      (o->count == 0 && o->opts.empty_object && !begin_object(o, err)))
+  if (!settle(o, err) || (o->count == 0 && o->opts.empty_object && !begin_object(o, err)))
     return false;
   if (o->writer != NULL) {
     if (!complete(o, o->writer, o->count - 1, err))
@@ -305,7 +306,8 @@ static const struct tm_sink_ops ops = {.name = "objects",
 static bool copy_put(struct tm_oss_put_opts *to, const struct tm_oss_put_opts *from)
 {
   *to = (struct tm_oss_put_opts){0};
-  if (from->content_type != NULL && (to->content_type = strdup(from->content_type)) == NULL)
+  if (from->content_type != NULL &&
+      (to->content_type = strdup(from->content_type)) == NULL)
     return false;
   struct tm_oss_meta *meta = calloc(from->meta_count + 1, sizeof *meta);
   to->meta = meta;
@@ -323,7 +325,8 @@ static bool init(struct objects *o, const struct tm_oss_objects_opts *from,
                  struct tm_error *err)
 {
   struct tm_oss_objects_opts *to = &o->opts;
-  size_t budget = from->writer.budget_bytes > 0 ? from->writer.budget_bytes : BUDGET_BYTES;
+  size_t budget =
+      from->writer.budget_bytes > 0 ? from->writer.budget_bytes : BUDGET_BYTES;
   *to = *from;
   to->writer.put = (struct tm_oss_put_opts){0};
   to->prefix = strdup(from->prefix);

@@ -12,15 +12,15 @@
 #include "oss/writer.h"
 
 struct tm_oss_objects_opts { /* NULL and zero mean the default */
-  const char *prefix;      /* key = prefix + number + suffix; required */
-  const char *suffix;      /* "" */
-  int digits;              /* 5; numbers count from 1 and may outgrow it */
-  int64_t object_bytes;    /* 128 MiB */
-  const void *preamble;    /* put at the start of each object: a header line */
+  const char *prefix;        /* key = prefix + number + suffix; required */
+  const char *suffix;        /* "" */
+  int digits;                /* 5; numbers count from 1 and may outgrow it */
+  int64_t object_bytes;      /* 128 MiB */
+  const void *preamble;      /* put at the start of each object: a header line */
   size_t preamble_bytes;
   int64_t preamble_raw_bytes; /* what it was before compression; 0: preamble_bytes */
-  bool overwrite;          /* default: create only, TM_EEXISTS on an existing key */
-  bool empty_object;       /* with no rows at all still make one object */
+  bool overwrite;             /* default: create only, TM_EEXISTS on an existing key */
+  bool empty_object;          /* with no rows at all still make one object */
   struct tm_oss_writer_opts writer; /* content type, metadata, part sizes */
 };
 

@@ -78,13 +78,13 @@ static bool open_http(struct tm_oss *s, const struct tm_oss_opts *o, struct tm_e
                               .proxy = o->proxy,
                               .connect_timeout_ms = o->connect_timeout_ms,
                               .stall_timeout_ms = o->stall_timeout_ms};
-  struct tm_cred_opts cred = {
-      .scheme = s->scheme == TM_OSS_OSS ? TM_CRED_OSS : TM_CRED_S3,
-      .id = o->access_key_id,
-      .secret = o->access_key_secret,
-      .token = o->security_token,
-      .profile = o->profile,
-      .role_name = o->role_name};
+  struct tm_cred_opts cred = {.scheme =
+                                  s->scheme == TM_OSS_OSS ? TM_CRED_OSS : TM_CRED_S3,
+                              .id = o->access_key_id,
+                              .secret = o->access_key_secret,
+                              .token = o->security_token,
+                              .profile = o->profile,
+                              .role_name = o->role_name};
   if (!set_signature(s, o, err))
     return false;
   if (!o->anonymous && (s->cred = tm_cred_open(&cred, err)) == NULL)
@@ -99,7 +99,8 @@ static bool split_bucket(struct tm_oss *s, const char *rest, char bucket[TM_BUCK
 {
   size_t n = strcspn(rest, "/");
   if (n == 0 || n >= TM_BUCKET_SIZE) {
-    tm_error_set(err, TM_EUSAGE, "the store's URL names no bucket: oss://bucket[/prefix]");
+    tm_error_set(err, TM_EUSAGE,
+                 "the store's URL names no bucket: oss://bucket[/prefix]");
     return false;
   }
   memcpy(bucket, rest, n);
@@ -225,7 +226,9 @@ static bool check_meta(const struct tm_oss_put_opts *opts, struct tm_error *err)
     const char *name = opts->meta[i].name;
     for (const char *p = name; *p != '\0' || p == name; p++)
       if (strchr("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz"
-                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ", *p) == NULL || *p == '\0') {
+                 "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+                 *p) == NULL ||
+          *p == '\0') {
         tm_error_set(err, TM_EUSAGE, "'%.80s' cannot be the name of metadata", name);
         return false;
       }
@@ -265,8 +268,8 @@ bool tm_oss_stream(struct tm_oss *store, const char *key,
     opts = &whole;
   if (!check_key(key, err))
     return false;
-  if (opts->range && (opts->offset < 0 || opts->length < 0 ||
-                      opts->length > INT64_MAX - opts->offset)) {
+  if (opts->range &&
+      (opts->offset < 0 || opts->length < 0 || opts->length > INT64_MAX - opts->offset)) {
     tm_error_set(err, TM_EUSAGE, "a range needs an offset and a length of at least 0");
     return false;
   }
@@ -314,13 +317,13 @@ bool tm_oss_head(struct tm_oss *store, const char *key, struct tm_oss_info *info
 bool tm_oss_delete(struct tm_oss *store, const char *key, const struct tm_cancel *cancel,
                    struct tm_error *err)
 {
-  return check_key(key, err) && store->backend->delete(store, key, false, cancel, err);
+  return check_key(key, err) && store->backend->delete (store, key, false, cancel, err);
 }
 
 void tm_oss_remove(struct tm_oss *store, const char *key)
 {
   struct tm_error ignored;
-  if (!store->backend->delete(store, key, true, NULL, &ignored))
+  if (!store->backend->delete (store, key, true, NULL, &ignored))
     tm_log(TM_WARN, "%s", ignored.message);
 }
 
@@ -384,7 +387,8 @@ bool tm_oss_list(struct tm_oss *store, const struct tm_oss_list_opts *opts,
 {
   static const struct tm_oss_list_opts all;
   tm_oss_page_free(page);
-  return store->backend->list(store, opts != NULL ? opts : &all, token, page, cancel, err);
+  return store->backend->list(store, opts != NULL ? opts : &all, token, page, cancel,
+                              err);
 }
 
 bool tm_oss_multipart_create(struct tm_oss *store, const char *key,
@@ -404,9 +408,9 @@ bool tm_oss_multipart_part(struct tm_oss *store, const char *key, const char *up
     tm_error_set(err, TM_EUSAGE, "part number %d is not within 1 to 10000", number);
     return false;
   }
-  return check_key(key, err) && store->backend->multipart_part(store, key, upload_id,
-                                                               number, bytes, n, part,
-                                                               cancel, err);
+  return check_key(key, err) &&
+         store->backend->multipart_part(store, key, upload_id, number, bytes, n, part,
+                                        cancel, err);
 }
 
 bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
@@ -420,8 +424,8 @@ bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
     return false;
   }
   if (!check_key(key, err) ||
-      !store->backend->multipart_complete(store, key, upload_id, parts, count, create_only,
-                                          &got, cancel, err))
+      !store->backend->multipart_complete(store, key, upload_id, parts, count,
+                                          create_only, &got, cancel, err))
     return false;
   if (info != NULL)
     *info = got;

@@ -21,7 +21,7 @@ struct tm_oss;
 enum tm_oss_scheme { TM_OSS_OSS, TM_OSS_S3, TM_OSS_FILE };
 
 struct tm_oss_opts { /* NULL and zero mean the default */
-  const char *url;        /* "oss://bucket[/prefix]", "s3://bucket[/prefix]", "file:///dir" */
+  const char *url;   /* "oss://bucket[/prefix]", "s3://bucket[/prefix]", "file:///dir" */
   const char *endpoint;   /* "host[:port]" (https) or "http(s)://host[:port]" */
   const char *region;     /* default: from the endpoint; s3 without both: us-east-1 */
   const char *addressing; /* "auto", "virtual", "path", "cname" */
@@ -70,10 +70,10 @@ struct tm_oss_info {
   int64_t modified_ms; /* since 1970, or -1 */
   char etag[128];      /* without quotes; "" unknown */
   bool has_crc64;
-  uint64_t crc64;          /* CRC-64/XZ of the whole object (OSS, and own uploads) */
-  char content_type[128];  /* "" unknown */
-  char storage_class[32];  /* "" unknown */
-  char version_id[128];    /* "" none */
+  uint64_t crc64;         /* CRC-64/XZ of the whole object (OSS, and own uploads) */
+  char content_type[128]; /* "" unknown */
+  char storage_class[32]; /* "" unknown */
+  char version_id[128];   /* "" none */
   struct tm_oss_meta *meta;
   size_t meta_count;
 };

@@ -131,7 +131,8 @@ static bool fetch_range(struct reader *r, int64_t index, struct tm_error *err)
   };
   bool ok = tm_oss_stream(r->store, r->key, &get, take, &f, NULL, &r->cancel, err);
   if (ok && f.left > 0) {
-    tm_error_set(err, TM_EINTEGRITY, "'%.200s' is shorter than it was said to be", r->key);
+    tm_error_set(err, TM_EINTEGRITY, "'%.200s' is shorter than it was said to be",
+                 r->key);
     ok = false;
   }
   tm_slab_free(f.slab);
@@ -178,8 +179,8 @@ static bool differs(struct reader *r, const char *what, struct tm_error *err)
 {
   char name[TM_OSS_NAME_SIZE];
   tm_oss_name(r->store, r->key, name);
-  tm_error_set(err, TM_EINTEGRITY, "%s is not the object that was expected: its %s differs",
-               name, what);
+  tm_error_set(err, TM_EINTEGRITY,
+               "%s is not the object that was expected: its %s differs", name, what);
   tm_error_hint(err, "it was replaced or altered after it was written");
   return false;
 }
@@ -200,7 +201,8 @@ static bool look(struct reader *r, struct tm_error *err)
     return false;
   r->has_info = true;
   if (r->info.size < 0) {
-    tm_error_set(err, TM_EPROTOCOL, "the store does not tell the size of '%.200s'", r->key);
+    tm_error_set(err, TM_EPROTOCOL, "the store does not tell the size of '%.200s'",
+                 r->key);
     return false;
   }
   if (r->expected_etag && strcasecmp(r->etag, r->info.etag) != 0)

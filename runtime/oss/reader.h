@@ -12,10 +12,10 @@
 #include "stream/stream.h"
 
 struct tm_oss_reader_opts { /* NULL and zero mean the default */
-  size_t range_bytes; /* 8 MiB a request */
-  int parallel;       /* 3 ranges in flight */
-  int64_t offset;     /* first byte */
-  int64_t length;     /* bytes; 0: to the end */
+  size_t range_bytes;       /* 8 MiB a request */
+  int parallel;             /* 3 ranges in flight */
+  int64_t offset;           /* first byte */
+  int64_t length;           /* bytes; 0: to the end */
   /* What the object must be (from a manifest): TM_EINTEGRITY when it is not. */
   const char *etag;
   bool has_size, has_crc64;

@@ -188,7 +188,8 @@ void tm_reply_refusal(enum tm_oss_scheme scheme, const struct tm_http_reply *rep
       out->verdict = codes[i].verdict;
     }
   err->status = reply->status;
-  if (create_only && (reply->status == 412 || strcmp(err->code, "FileAlreadyExists") == 0))
+  if (create_only &&
+      (reply->status == 412 || strcmp(err->code, "FileAlreadyExists") == 0))
     err->kind = TM_EEXISTS;
   if (err->code[0] == '\0' && reply->status == 403 && out->server_ms >= 0) {
     int64_t off = out->server_ms - tm_clock_wall_ms(); /* HEAD of S3 says no more */
@@ -209,7 +210,8 @@ void tm_reply_refusal(enum tm_oss_scheme scheme, const struct tm_http_reply *rep
 
 bool tm_reply_is_error(const struct tm_http_reply *reply)
 {
-  if (reply->body.len == 0 || memmem(reply->body.data, reply->body.len, "<Error", 6) == NULL)
+  if (reply->body.len == 0 ||
+      memmem(reply->body.data, reply->body.len, "<Error", 6) == NULL)
     return false;
   struct tm_error ignored;
   struct tm_xml *xml = tm_xml_parse(reply->body.data, reply->body.len, &ignored);

@@ -11,17 +11,17 @@
 enum tm_verdict {
   TM_GIVE_UP,
   TM_TRY_AGAIN,
-  TM_TRY_SLOWER,   /* throttled */
-  TM_FIX_CLOCK,    /* once, with the offset from the reply */
-  TM_FIX_TOKEN,    /* once, with fresh credentials */
-  TM_FIX_REGION,   /* once, with the region from the reply */
+  TM_TRY_SLOWER, /* throttled */
+  TM_FIX_CLOCK,  /* once, with the offset from the reply */
+  TM_FIX_TOKEN,  /* once, with fresh credentials */
+  TM_FIX_REGION, /* once, with the region from the reply */
 };
 
 struct tm_refusal {
   enum tm_verdict verdict;
-  char region[64];       /* where the bucket is, or "" */
-  char endpoint[128];    /* OSS: where it must be addressed, or "" */
-  int64_t server_ms;     /* the store's clock, or -1 */
+  char region[64];        /* where the bucket is, or "" */
+  char endpoint[128];     /* OSS: where it must be addressed, or "" */
+  int64_t server_ms;      /* the store's clock, or -1 */
   int64_t retry_after_ms; /* or -1 */
 };
 
@@ -56,7 +56,7 @@ bool tm_reply_list(enum tm_oss_scheme scheme, const char *body, size_t n,
 /* Element `name` of the root as a malloc'd string ("UploadId"). */
 char *tm_reply_field(const char *body, size_t n, const char *name, struct tm_error *err);
 
-struct tm_reply_deleted { /* result of a delete-many request */
+struct tm_reply_deleted {        /* result of a delete-many request */
   struct tm_oss_failures failed; /* keys still with the store's prefix */
   size_t deleted;                /* <Deleted> elements */
 };
@@ -69,8 +69,8 @@ bool tm_reply_parts(const char *body, size_t n, struct tm_oss_parts *parts, int 
 
 /* One page, appended. *next_key, *next_id: malloc'd markers, NULL at the end. */
 bool tm_reply_uploads(enum tm_oss_scheme scheme, const char *body, size_t n,
-                      const char *prefix, struct tm_oss_uploads *uploads,
-                      char **next_key, char **next_id, struct tm_error *err) TM_MUSTCHECK;
+                      const char *prefix, struct tm_oss_uploads *uploads, char **next_key,
+                      char **next_id, struct tm_error *err) TM_MUSTCHECK;
 
 /* Unsigned decimal of the whole string; false on anything else. */
 bool tm_parse_u64(const char *text, uint64_t *out) TM_MUSTCHECK;

@@ -349,14 +349,15 @@ static bool read_uploads(enum tm_oss_scheme scheme, const struct tm_xml_node *ro
 }
 
 bool tm_reply_uploads(enum tm_oss_scheme scheme, const char *body, size_t n,
-                      const char *prefix, struct tm_oss_uploads *uploads,
-                      char **next_key, char **next_id, struct tm_error *err)
+                      const char *prefix, struct tm_oss_uploads *uploads, char **next_key,
+                      char **next_id, struct tm_error *err)
 {
   *next_key = *next_id = NULL;
   struct tm_xml *xml = parse(body, n, "ListMultipartUploadsResult", err);
   if (xml == NULL)
     return false;
-  bool ok = read_uploads(scheme, tm_xml_root(xml), prefix, uploads, next_key, next_id, err);
+  bool ok =
+      read_uploads(scheme, tm_xml_root(xml), prefix, uploads, next_key, next_id, err);
   tm_xml_free(xml);
   return ok;
 }

@@ -22,7 +22,7 @@ struct tm_oss {
 
   int root; /* file: descriptor of the directory; else -1 */
 
-  struct tm_http *http; /* NULL for file */
+  struct tm_http *http;       /* NULL for file */
   struct tm_cred_chain *cred; /* NULL: anonymous */
   enum tm_sign_scheme sign;
   pthread_mutex_t lock; /* guards address and skew_ms */

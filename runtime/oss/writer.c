@@ -200,8 +200,8 @@ static void *upload_main(void *arg)
     struct tm_oss_part part;
     if (tm_cancel_fired(&w->cancel))
       continue;
-    if (!tm_oss_multipart_part(w->store, w->key, w->upload_id, j->number, j->bytes, j->len,
-                               &part, &w->cancel, &err)) {
+    if (!tm_oss_multipart_part(w->store, w->key, w->upload_id, j->number, j->bytes,
+                               j->len, &part, &w->cancel, &err)) {
       fail(w, &err);
       continue;
     }
@@ -296,7 +296,8 @@ static bool write_file(struct writer *w, const struct tm_slab *slab, struct tm_e
   return tm_file_write(&w->file, slab->data, slab->len, err);
 }
 
-static bool write_bytes(struct writer *w, const char *bytes, size_t n, struct tm_error *err)
+static bool write_bytes(struct writer *w, const char *bytes, size_t n,
+                        struct tm_error *err)
 {
   while (n > 0) {
     if (w->filling == NULL && (has_failed(w, err) || !begin_part(w, err)))
@@ -367,7 +368,8 @@ static bool finish_put(struct writer *w, struct tm_oss_info *info, struct tm_err
                     &w->put, info, &w->cancel, err);
 }
 
-static bool finish_upload(struct writer *w, struct tm_oss_info *info, struct tm_error *err)
+static bool finish_upload(struct writer *w, struct tm_oss_info *info,
+                          struct tm_error *err)
 {
   bool ok = w->filling == NULL || submit(w, err);
   join(w);
@@ -466,7 +468,8 @@ static const struct tm_sink_ops ops = {.name = "object",
 static bool copy_put(struct writer *w, const struct tm_oss_put_opts *put)
 {
   w->put.create_only = put->create_only;
-  if (put->content_type != NULL && (w->put.content_type = strdup(put->content_type)) == NULL)
+  if (put->content_type != NULL &&
+      (w->put.content_type = strdup(put->content_type)) == NULL)
     return false;
   if (put->meta_count == 0)
     return true;
@@ -495,8 +498,7 @@ static bool init(struct writer *w, const char *key, const struct tm_oss_writer_o
   size_t budget = o->budget_bytes > 0 ? o->budget_bytes : BUDGET_BYTES;
   w->budget = o->budget;
   if (w->budget == NULL) {
-    w->budget =
-        tm_oss_budget_new(budget > w->part_bytes ? budget : w->part_bytes, err);
+    w->budget = tm_oss_budget_new(budget > w->part_bytes ? budget : w->part_bytes, err);
     w->own_budget = true;
     if (w->budget == NULL)
       return false;

@@ -27,7 +27,8 @@ struct tm_oss_writer_opts { /* NULL and zero mean the default */
 
 struct tm_oss_written {
   int64_t size;
-  uint64_t crc64; /* CRC-64/XZ of all bytes, compared with the store's where it reports one */
+  uint64_t
+      crc64; /* CRC-64/XZ of all bytes, compared with the store's where it reports one */
   char etag[128];
   int parts; /* 0: a plain put */
 };
