@@ -9,6 +9,7 @@
 
 #include "base/buffer.h"
 #include "bind/lerror.h"
+#include "bind/lmap.h"
 
 #define SOURCE "tidemill.source"
 #define STAGE "tidemill.stage"
@@ -292,9 +293,14 @@ static int stream_pump(lua_State *L)
   size_t count = 0;
   for (int i = 2; i < last; i++)
     stages[count++] = tm_lua_checkstage(L, i);
+  for (int i = 2; i < last; i++)
+    tm_lua_map_enter(L, i);
   struct tm_pump_stats stats;
   struct tm_error err;
-  if (!tm_pump(source, stages, count, sink, &opts, &stats, &err))
+  bool ok = tm_pump(source, stages, count, sink, &opts, &stats, &err);
+  for (int i = 2; i < last; i++)
+    tm_lua_map_leave(L, i);
+  if (!ok)
     return tm_lua_raise(L, &err);
   push_stats(L, &stats);
   return 1;
@@ -436,6 +442,7 @@ static const luaL_Reg module[] = {{"pump", stream_pump},
                                   {"collected", stream_collected},
                                   {"discard", stream_discard},
                                   {"kind", stream_kind},
+                                  {"map", tm_lua_map},
                                   {NULL, NULL}};
 
 int luaopen_stream(lua_State *L)
