@@ -17,6 +17,7 @@
 #include "base/cancel.h"
 #include "bind/lerror.h"
 #include "bind/modules.h"
+#include "ossd/ossd.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
@@ -103,6 +104,8 @@ int main(int argc, char **argv)
     fprintf(stderr, "tidemill: %s\n", err.message);
     return 1;
   }
+  if (argc > 1 && strcmp(argv[1], "ossd") == 0)
+    return tm_ossd_main(argc - 1, argv + 1);
   lua_State *L = luaL_newstate();
   if (L == NULL) {
     fputs("tidemill: out of memory\n", stderr);
