@@ -17,6 +17,7 @@ MAKEFLAGS += -j$(shell nproc)
 endif
 
 SETUP   := tests/setup
+Q        = $(if $(V),,@echo '  $@';)# make V=1 shows the commands
 DEFS     = -D_GNU_SOURCE -DTM_VERSION='"$(VERSION)"' -Iruntime \
            $(shell pkg-config --cflags $(PKGS))
 LIBS     = $(shell pkg-config --libs $(PKGS)) -lcsv -lpthread -lm
@@ -36,11 +37,11 @@ setup-demo: setup ; @$(SETUP) demo
 setup-bench: setup ; @$(SETUP) demo bench
 
 $(B)/tidemill: $(OBJ) $(B)/embedded.o
-	$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
+	$Q$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
 
 $(B)/%.o: %.c | setup
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -MMD -MP -c -o $@ $<
+	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -MMD -MP -c -o $@ $<
 
 # Lua files travel inside the binary.
 $(B)/embedded.c: $(LUA) Makefile
@@ -54,18 +55,18 @@ $(B)/embedded.c: $(LUA) Makefile
 	  echo "{\"$$f\", t$$n, sizeof t$$n - 1},"; n=$$((n+1)); done; echo "{0, 0, 0}};"; } > $@
 
 $(B)/embedded.o: $(B)/embedded.c | setup
-	$(CC) -std=c11 $(CFLAGS) $(SAN) -c -o $@ $<
+	$Q$(CC) -std=c11 $(CFLAGS) $(SAN) -c -o $@ $<
 
 # C unit tests: each tests/c/*_test.c is a cmocka program on every object but main.
 $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-test
 	@mkdir -p $(@D)
-	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
+	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
 
 ctest: $(CTEST)
 
 # Fuzz targets, built by tests/fuzz/run with clang.
 $(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
-	$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 test: setup-test all ctest ; @tests/run $(B) $(T)
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
@@ -82,6 +83,6 @@ install: all
 	install -Dm755 $(B)/tidemill $(DESTDIR)$(PREFIX)/bin/tidemill
 
 clean:
-	rm -rf build
+	rm -rf --one-file-system build
 
 -include $(OBJ:.o=.d)

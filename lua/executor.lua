@@ -294,6 +294,12 @@ local function start_what_may(self)
   end
 end
 
+-- How many attempts may yet start, as far as one can tell.
+local function still_to_come(self)
+  if self.draining then return 0 end
+  return #with_state(self, "waiting") + #with_state(self, "retrying")
+end
+
 -- ---- events and timers ----
 
 local on_message = {}
@@ -398,6 +404,7 @@ function Executor:step(events)
   start_what_may(self)
   finish_if_over(self)
   if self.result then return nil end
+  self.spawner:prepare(still_to_come(self))
   return next_time(self)
 end
 

@@ -24,8 +24,8 @@ local proc = {}
 ---@field stdin? "null"|"pipe"|"inherit"   (default "null"; "pipe": see Proc:write)
 ---@field stdout? "inherit"|"pipe"|"null"  (default "inherit"; "pipe": see Proc:read)
 ---@field stderr? "inherit"|"pipe"|"null"  (default "inherit")
----@field fds? table<integer, "pipe"|"inherit"|"null">  descriptors 3 to 15; a pipe is one that
----the child writes
+---@field fds? table<integer, "pipe"|"feed"|"inherit"|"null">  descriptors 3 to 15: "pipe" is one
+---that the child writes, "feed" one that it reads
 ---@field group? boolean           a process group of its own (default true): `kill` reaches the
 ---whole group, and what is left of it is killed when the child ends
 ---@field death_signal? string|integer|false  what the child gets when we end (default "KILL")
@@ -92,12 +92,13 @@ function Proc:pid() end
 ---@return string? bytes    "" when the time is over, nil at the end
 function Proc:read(fd, timeout) end
 
---- Writes to the child's standard input, all of it.
+--- Writes to the child's standard input, or to another descriptor it reads, all of it.
 ---
 --- Raises io when the child has closed its end, timeout when it does not read in time.
 ---@param bytes string
 ---@param timeout? number   seconds to wait each time the pipe is full (default: no limit)
-function Proc:write(bytes, timeout) end
+---@param fd? integer       the child's descriptor (default 0)
+function Proc:write(bytes, timeout, fd) end
 
 --- Ends the child's standard input.
 function Proc:close_stdin() end

@@ -161,7 +161,10 @@ static void read_descriptors(lua_State *L, int options, enum tm_proc_use outputs
       lua_Integer fd = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : -1;
       if (fd < 3 || fd >= TM_PROC_FDS)
         luaL_error(L, "fds: descriptors 3 to %d can be given", TM_PROC_FDS - 1);
-      o->use[fd] = read_use(L, -1, "fds", TM_PROC_CLOSED, TM_PROC_READ);
+      bool feed =
+          lua_type(L, -1) == LUA_TSTRING && strcmp(lua_tostring(L, -1), "feed") == 0;
+      o->use[fd] =
+          feed ? TM_PROC_WRITE : read_use(L, -1, "fds", TM_PROC_CLOSED, TM_PROC_READ);
     }
   }
   lua_pop(L, 1);
@@ -270,7 +273,8 @@ static int proc_write(lua_State *L)
   size_t len;
   const char *bytes = luaL_checklstring(L, 2, &len);
   struct tm_error err;
-  if (!tm_proc_write(p, 0, bytes, len, opt_timeout(L, 3), &err))
+  int fd = (int)luaL_optinteger(L, 4, 0);
+  if (!tm_proc_write(p, fd, bytes, len, opt_timeout(L, 3), &err))
     return tm_lua_raise(L, &err);
   return 0;
 }
@@ -495,9 +499,8 @@ static int signal_defer(lua_State *L)
 
 static int signal_take(lua_State *L)
 {
-  int count = tm_interrupt_count();
-  tm_interrupt_reset(); /* one that comes in between is in the next count */
-  lua_pushinteger(L, count);
+  tm_interrupt_reset(); /* one that comes in between is counted, and fires again */
+  lua_pushinteger(L, tm_interrupt_count());
   return 1;
 }
 

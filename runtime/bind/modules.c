@@ -21,6 +21,7 @@
 #include "bind/lstream.h"
 #include "bind/ltime.h"
 #include "bind/ltty.h"
+#include "bind/lzip.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
@@ -49,6 +50,7 @@ static const luaL_Reg natives[] = {
     {"tidemill.sqlite", luaopen_tidemill_sqlite},
     {"time", luaopen_time},
     {"tidemill.tty", luaopen_tidemill_tty},
+    {"zip", luaopen_zip},
     {NULL, NULL},
 };
 

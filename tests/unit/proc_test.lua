@@ -94,6 +94,13 @@ function TestProc.test_descriptor_three_is_a_pipe_of_its_own()
   lu.assertEquals(child:wait(0).code, 0)
 end
 
+function TestProc.test_a_descriptor_can_be_fed()
+  local child <close> = proc.spawn { cmd = "read line <&4; echo got $line", stdout = "pipe",
+    fds = { [4] = "feed" } }
+  child:write("more\n", 5, 4)
+  lu.assertEquals(child:read(1, 5), "got more\n")
+end
+
 function TestProc.test_read_times_out_with_no_bytes()
   local child <close> = proc.spawn { cmd = { "sleep", "30" }, stdout = "pipe" }
   lu.assertEquals(child:read(1, 0.02), "")

@@ -1,0 +1,216 @@
+--- A node attempt, inside its own process: the job comes in, reports go out.
+---
+--- The process loads the flow, then waits for its job (lua/spawner.lua). It is given the
+--- sources of the flow as the runner read them, so all attempts of a run see one version of
+--- it, and no secret: connections are looked up here, from the project file and the
+--- environment. Sessions that a lost attempt left on a server are ended before the body
+--- starts, so that no two attempts of a node ever work side by side.
+
+local errors = require "tidemill.errors"
+local json = require "json"
+local launch = require "tidemill.launch"
+local plan = require "tidemill.plan"
+local signal = require "tidemill.signal"
+
+local node = {}
+
+local REPORT, JOB = "/proc/self/fd/3", "/proc/self/fd/4"
+local PROGRESS_MS = 200
+local CANCEL_SECONDS = 10 -- from the first signal to the last resort
+
+---@class tidemill.Context
+---@field run_id string
+---@field flow string
+---@field node string
+---@field attempt integer
+---@field scheduled number   epoch seconds
+---@field business number    epoch seconds
+---@field timezone string
+---@field started number     epoch seconds
+---@field upstream table<string, table<string, any>>  outputs of the nodes before this one
+---@field vars table<string, string>  every variable this node may use
+---@field model tidemill.Model
+---@field plan tidemill.Plan  of the whole flow
+local Context = {}
+
+function Context.__index(self, key)
+  if key ~= "plan" then return Context[key] end
+  local model, options = rawget(self, "model"), rawget(self, "options")
+  self.plan = model and plan.make(model, options)
+  return rawget(self, "plan")
+end
+
+local function report(self, message)
+  self.out:write(json.encode(message), "\n")
+  self.out:flush()
+end
+
+--- Says how far the node is; at most five times a second reach the runner, and the last one.
+---@param p {rows: integer?, bytes: integer?, detail: string?, done: boolean?}
+function Context:progress(p)
+  local now = signal.mono()
+  self.last_progress = { t = "progress", rows = p.rows, bytes = p.bytes, detail = p.detail }
+  if not p.done and self.progress_at and now - self.progress_at < PROGRESS_MS then return end
+  self.progress_at = now
+  report(self, self.last_progress)
+  self.last_progress = nil
+end
+
+--- Adds a line to the log of the attempt; formats like string.format if there is more.
+---@param level "debug"|"info"|"warn"|"error"
+---@param format string
+function Context:log(level, format, ...)
+  local line = select("#", ...) > 0 and format:format(...) or tostring(format)
+  if self.model then line = self.model.project:scrub(line) end
+  for one in (line .. "\n"):gmatch "([^\n]*)\n" do report(self, { t = "log", level = level, line = one }) end
+end
+
+--- Hands a value on to the nodes behind this one: text, a number or a boolean.
+---@param name string
+---@param value string|number|boolean
+function Context:output(name, value)
+  if type(name) ~= "string" or not name:match "^[%w_.]+$" then
+    error("output: a name of letters, digits, '_' and '.' wanted", 2)
+  end
+  local kind = type(value)
+  if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
+    error(("output '%s': text, a number or a boolean wanted, got %s"):format(name, kind), 2)
+  end
+  report(self, { t = "output", name = name, value = value })
+end
+
+-- Sessions are named by what the node does with them; rows are moved on "data" sessions.
+local SESSION = { extract = { session = "data", read_only = true }, load = { session = "data" } }
+
+--- Connects to a PostgreSQL connection of the project. The session carries flow, run and
+--- node in its application_name, and is recorded, so that it can be ended if this process
+--- is lost. Notices go to the log.
+---@param name string
+---@param opts? table  as of pg.connect; session may also be "extract" or "load"
+---@return pg.Conn
+function Context:postgres(name, opts)
+  local wanted = { application_name = ("tidemill %s/%s/%s"):format(self.flow, self.run_id, self.node) }
+  wanted.notice = function(notice)
+    local level = notice.severity == "WARNING" and "warn" or "info"
+    self:log(level, ("%s: %s"):format((notice.severity or "NOTICE"):lower(), notice.message or ""))
+  end
+  for key, value in pairs(opts or {}) do wanted[key] = value end
+  for key, value in pairs(SESSION[wanted.session] or {}) do wanted[key] = value end
+  local conn = self.model.project:postgres(name, wanted)
+  report(self, { t = "session", connection = name, backend_pid = conn:pid(),
+    backend_start = conn:backend_start() })
+  return conn
+end
+
+--- Opens an object store of the project.
+---@param name string
+---@return oss.Store
+function Context:store(name) return self.model.project:store(name) end
+
+--- Opens the store of "connection:path/"; also gives the key prefix in it.
+---@param text string
+---@return oss.Store store, string prefix
+function Context:location(text) return self.model.project:location(text) end
+
+-- Ends the sessions of earlier attempts, and waits until they are gone.
+local function end_lost_sessions(self, sessions)
+  local by_connection = {}
+  for _, session in ipairs(sessions or {}) do
+    by_connection[session.connection] = by_connection[session.connection] or {}
+    table.insert(by_connection[session.connection], session)
+  end
+  for name, list in pairs(by_connection) do
+    local conn <close> = self:postgres(name)
+    for _, session in ipairs(list) do
+      local alive = "FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2::timestamptz"
+      local deadline = signal.mono() + 30000
+      while session.backend_start ~= ""
+        and conn:value("SELECT count(*) " .. alive, session.backend_pid, session.backend_start) > 0 do
+        if signal.mono() > deadline then
+          error(errors.new("conflict", ("session %d of attempt %d still runs on '%s'"):format(session.backend_pid,
+            session.attempt, name), { hint = "end it with pg_terminate_backend before the next attempt" }), 0)
+        end
+        conn:query("SELECT pg_terminate_backend(pid) " .. alive, session.backend_pid, session.backend_start)
+        self:log("warn", "ended session %d of attempt %d on '%s'", session.backend_pid, session.attempt, name)
+        require "proc".poll({}, 0.1)
+      end
+    end
+  end
+end
+
+-- Outputs as variables see them: texts.
+local function as_texts(upstream)
+  local texts = {}
+  for name, outputs in pairs(upstream) do
+    texts[name] = {}
+    for key, value in pairs(outputs) do texts[name][key] = tostring(value) end
+  end
+  return texts
+end
+
+local function body(self, job)
+  local model = self.model
+  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = as_texts(job.upstream) }
+  local planned = plan.node(model, job.node, self.options)
+  self.vars = planned.vars or {}
+  if #planned.pending > 0 and planned.kind ~= "lua" then
+    errors.usage(("no node before '%s' gave the output '%s'"):format(job.node, planned.pending[1]))
+  end
+  end_lost_sessions(self, job.sessions)
+  model.loaded:start()
+  require("tidemill.node." .. planned.kind)(self, planned.spec)
+  if self.last_progress then report(self, self.last_progress) end
+end
+
+local function scrubbed(self, err)
+  if self.model then return self.model.project:scrub_error(err) end
+  return err
+end
+
+-- What of an error crosses to the runner.
+local function plain(err, depth)
+  local copy = {}
+  for key, value in pairs(err) do
+    local kind = type(value)
+    if kind == "string" or kind == "number" or kind == "boolean" then copy[key] = value end
+  end
+  if type(err.cause) == "table" and depth < 4 then copy.cause = plain(err.cause, depth + 1) end
+  return copy
+end
+
+-- The flow, as the runner read it, ready to run; and what bodies will need soon.
+local function prepare(self)
+  local common = json.decode(io.stdin:read "a")
+  local model = launch.load(common.file, { text = common.text, stored = common.stored, set = common.set,
+    trusted = true })
+  self.model, self.flow, self.timezone = model, model.name, model.timezone
+  self.scheduled = common.scheduled
+  self.business = require("time").business(common.scheduled, model.timezone)
+end
+
+local function attempt(self, prepared, raised, job)
+  if not prepared then error(raised, 0) end
+  body(self, job)
+end
+
+--- Runs one attempt: the flow comes on standard input, the job on descriptor 4. Returns the
+--- exit code.
+function node.run()
+  signal.deadline(CANCEL_SECONDS)
+  io.stdout:setvbuf "line"
+  local self = setmetatable({ out = assert(io.open(REPORT, "w")) }, Context)
+  local prepared, fault = pcall(prepare, self)
+  local line = assert(io.open(JOB)):read "l"
+  if not line then return 0 end -- not needed
+  local job = json.decode(line)
+  self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
+  self.started = signal.wall() // 1000
+  local ok, raised = signal.guard(attempt, self, prepared, fault, job)
+  local result = { t = "result", ok = ok }
+  if not ok then result.error = plain(scrubbed(self, errors.from(raised)), 0) end
+  io.stdout:flush()
+  report(self, result)
+  return ok and 0 or errors.exit_code(result.error)
+end
+
+return node
