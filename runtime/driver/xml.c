@@ -182,6 +182,10 @@ static bool feed(struct builder *b, const char *bytes, size_t n)
 
 struct tm_xml *tm_xml_parse(const char *bytes, size_t n, struct tm_error *err)
 {
+  while (n > 0 && strchr(" \t\r\n", *bytes) != NULL && *bytes != '\0') {
+    bytes++; /* stores send blanks to keep a connection alive, even before <?xml */
+    n--;
+  }
   struct builder b = {0};
   bool ok = false;
   b.xml = calloc(1, sizeof *b.xml);
