@@ -9,7 +9,6 @@
 ---
 --- Secrets reach the flows as a user's would: through the environment.
 
-local oss = require "oss"
 local pg = require "pg"
 local proc = require "proc"
 
@@ -62,7 +61,7 @@ function lab:lake(name, bucket, extra)
   self.env.OSS_ACCESS_KEY_SECRET = os.getenv "TM_OSSD_SECRET"
   self.connections[name] = ("{ oss = %q, endpoint = %q, region = \"cn-test\", addressing = \"path\" %s }")
     :format("oss://" .. bucket, endpoint, extra or "")
-  local store = oss.open {
+  local store = require("oss").open {
     url = "oss://" .. bucket, endpoint = endpoint, region = "cn-test", addressing = "path",
     access_key_id = os.getenv "TM_OSSD_ID", access_key_secret = os.getenv "TM_OSSD_SECRET",
   }
