@@ -118,8 +118,8 @@ bool tm_ossd_copy_part(struct tm_ossd_exchange *x)
   const char *range = tm_ossd_vendor_header(&x->request, "copy-source-range");
   bool ok = true;
   if (range != NULL &&
-      tm_ossd_range_parse(range, reader->record.size, true, &first, &length) !=
-          TM_OSSD_PARTIAL)
+      tm_ossd_range_parse(range, reader->record.size, false, &first, &length) !=
+          TM_OSSD_PARTIAL) /* here nothing is clipped */
     ok = tm_ossd_refuse(&x->refusal, 400, "InvalidArgument",
                         "The range of the copy source is not valid.");
   ok = ok && tm_ossd_copy_bytes(x, reader, first, length) && commit_part(x);
