@@ -130,8 +130,9 @@ static int push_one(lua_State *L, const struct tm_pg_result *r)
   } else {
     lpg_pushcolumns(L, r);
     lpg_pushrow(L, r, 0, box + 1);
+    lua_rotate(L, box + 1, 1); /* the row, then the columns */
   }
-  return done_with(L, box);
+  return done_with(L, box) + (lua_gettop(L) > box + 1);
 }
 
 static int push_first(lua_State *L, const struct tm_pg_result *r)

@@ -209,7 +209,7 @@ static bool execute(struct execution *e, struct tm_error *err)
       pg_error_sql(err, e->sql, 0);
     return false;
   }
-  if (e->failed && commit && err->kind == TM_EIO)
+  if (e->failed && commit && pg_lost_in_flight(pg, err))
     set_in_doubt(err);
   return !e->failed;
 }

@@ -99,7 +99,9 @@ static bool check_start(PGconn *conn, struct tm_error *err)
   if (PQstatus(conn) != CONNECTION_BAD)
     return true;
   const char *text = PQerrorMessage(conn);
-  if (strncmp(text, "invalid ", 8) == 0 || strstr(text, "service") != NULL)
+  if (strncmp(text, "invalid ", 8) == 0 ||
+      strncmp(text, "definition of service", 21) == 0 ||
+      strncmp(text, "service file", 12) == 0)
     pg_error_conninfo(text, err);
   else
     pg_error_connect(conn, err);

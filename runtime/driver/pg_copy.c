@@ -462,7 +462,7 @@ static bool finish(struct copy *c, struct tm_error *err)
       return true; /* it was through before the cancel came */
     if (ending == PG_LOST && !c->in_tx)
       set_in_doubt(err);
-  } else if (err->kind == TM_EIO && !c->in_tx) {
+  } else if (pg_lost_in_flight(c->pg, err) && !c->in_tx) {
     set_in_doubt(err);
   }
   return false;

@@ -122,14 +122,16 @@ static void show(struct shown *s, const char *at, const char *bytes, size_t n)
   s->len += n;
 }
 
-/* A literal that is not itself a secret may hold one: a URI or a conninfo for dblink. */
+/* A literal that is not itself a secret may hold one: a URI, a conninfo for dblink, or SQL
+** for EXECUTE. */
 static bool holds_secret(const char *p, const char *end)
 {
-  for (const char *q = p; q < end; q++) {
+  for (const char *q = p + 1; q + 1 < end; q++) {
     if (strncmp(q, "://", 3) == 0 && memchr(q, '@', (size_t)(end - q)) != NULL)
       return true;
     const char *word = q;
-    while (*q == '=' && word > p && (is_word(word[-1]) || word[-1] == ' '))
+    while ((*q == '=' || *q == '\'') && word > p &&
+           (is_word(word[-1]) || word[-1] == ' '))
       word--;
     if (is_secret_word(word, (size_t)(q - word)))
       return true;
@@ -146,7 +148,7 @@ static void redact(struct shown *s, const char *sql)
     const char *end = NULL;
     if (*p == '\'' || *p == '"')
       end = skip_quoted(p);
-    else if (*p == '$')
+    else if (*p == '$' && secret) /* else it is code, to be read like the rest */
       end = skip_dollar(p);
     if (end != NULL && *p != '"' && (secret || holds_secret(p, end))) {
       show(s, p > s->from ? p : s->from < end ? s->from : p, "'***'", 5);

@@ -87,6 +87,11 @@ enum pg_ending pg_drain(struct tm_pg *pg, int64_t ms);
 /* Closes the socket and marks the session broken. */
 void pg_drop(struct tm_pg *pg);
 
+/* Whether the session was lost so that what was sent last may yet have been done. Not so
+** when the server says it had been idle; an administrator's FATAL leaves it open, for a
+** commit that waits for a standby ends in the same way. */
+bool pg_lost_in_flight(const struct tm_pg *pg, const struct tm_error *err);
+
 /* Unfires the session's token. */
 void pg_uncancel(struct tm_pg *pg);
 

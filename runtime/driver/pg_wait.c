@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -241,6 +242,12 @@ void pg_drop(struct tm_pg *pg)
   atomic_store(&pg->broken, true);
   if (pg->conn != NULL && PQsocket(pg->conn) >= 0)
     shutdown(PQsocket(pg->conn), SHUT_RDWR); /* PQfinish then cannot block, nor commit */
+}
+
+bool pg_lost_in_flight(const struct tm_pg *pg, const struct tm_error *err)
+{
+  bool was_idle = strcmp(err->code, "25P03") == 0 || strcmp(err->code, "57P05") == 0;
+  return (atomic_load(&pg->broken) || PQstatus(pg->conn) == CONNECTION_BAD) && !was_idle;
 }
 
 enum pg_ending pg_stop(struct tm_pg *pg, bool cancel)
