@@ -1,8 +1,11 @@
 /*
 ** cred.h: where keys come from: options, environment, profile files, instance roles
 **
-** Explicit options > environment > profile > instance role; id, secret and token always
-** come from one place. A chain is used by many threads; one of them refreshes at a time,
+** Explicit options > environment > profile > container or instance role; id, secret and
+** token always come from one place. A profile or a role that the options name goes before
+** the environment, and nothing else is then looked at. Files: for oss ~/.ossutilconfig
+** (OSS_CONFIG_FILE) and ~/.aliyun/config.json, for s3 ~/.aws/credentials
+** (AWS_SHARED_CREDENTIALS_FILE) and ~/.aws/config (AWS_CONFIG_FILE). A chain is used by many threads; one of them refreshes at a time,
 ** five minutes before expiry, and the old set is used on while it is valid. No secret
 ** ever goes into an error or a log line.
 */
@@ -26,6 +29,9 @@ struct tm_cred_opts { /* strings are copied; NULL: not given */
   const char *id, *secret, *token; /* explicit: the chain then holds these alone */
   const char *profile;             /* section of the profile files; "default" */
   const char *role_name;           /* instance role; asked of the metadata service */
+  const char
+      *metadata_url; /* base URL of the metadata service, in place of the cloud's own
+                            ** (AWS_EC2_METADATA_SERVICE_ENDPOINT names that of s3) */
 };
 
 struct tm_cred_chain;
@@ -46,5 +52,20 @@ void tm_cred_invalidate(struct tm_cred_chain *chain, const struct tm_cred *refus
 
 /* Overwrites the secrets, frees, and zeroes *cred; twice is fine. */
 void tm_cred_free(struct tm_cred *cred);
+
+/* What the profile says about the store itself. Owned strings; NULL: nothing, or the
+** environment says it already (OSS_ENDPOINT, OSS_REGION; AWS_ENDPOINT_URL_S3,
+** AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION). */
+struct tm_cred_settings {
+  char *endpoint, *region;
+  char *addressing; /* "virtual", "path", "auto", "cname" */
+};
+
+/* Reads the profile files; `bucket` may have an endpoint of its own ([Bucket-Endpoint],
+** [Bucket-Cname] of ~/.ossutilconfig). False: TM_EUSAGE (no such profile), TM_EAUTH (half a
+** key), TM_EPROTOCOL, TM_EMEMORY. */
+bool tm_cred_settings(const struct tm_cred_opts *opts, const char *bucket,
+                      struct tm_cred_settings *out, struct tm_error *err) TM_MUSTCHECK;
+void tm_cred_settings_free(struct tm_cred_settings *settings); /* zeroes; twice is fine */
 
 #endif
