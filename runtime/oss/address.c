@@ -190,7 +190,8 @@ bool tm_address_set_region(struct tm_address *a, const char *region)
 }
 
 bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
-                        const struct tm_oss_opts *opts, struct tm_address *out,
+                        const struct tm_oss_opts *opts,
+                        const struct tm_cred_settings *profile, struct tm_address *out,
                         struct tm_error *err)
 {
   bool oss = scheme == TM_OSS_OSS;
@@ -199,12 +200,21 @@ bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
     return false;
   snprintf(out->bucket, sizeof out->bucket, "%s", bucket);
   const char *endpoint = opts->endpoint, *region = opts->region;
+  const char *addressing =
+      given(opts->addressing) ? opts->addressing : profile->addressing;
   if (!given(endpoint))
     endpoint = oss ? first_env("OSS_ENDPOINT", NULL)
                    : first_env("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL");
+  if (!given(endpoint))
+    endpoint = profile->endpoint;
+  else if (!given(opts->addressing) && given(addressing) &&
+           strcmp(addressing, "cname") == 0)
+    addressing = NULL; /* it belongs to the profile's endpoint */
   if (!given(region))
     region = oss ? first_env("OSS_REGION", NULL)
                  : first_env("AWS_REGION", "AWS_DEFAULT_REGION");
+  if (!given(region))
+    region = profile->region;
   if (given(endpoint)) {
     char name[TM_HOST_SIZE];
     if (!set_endpoint(out, endpoint, err))
@@ -235,7 +245,7 @@ bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
     }
     derive_host(out);
   }
-  return set_style(out, opts->addressing, err);
+  return set_style(out, addressing, err);
 }
 
 bool tm_address_of(const struct tm_address *a, const char *key,

@@ -4,6 +4,7 @@
 #ifndef TM_OSS_ADDRESS_H
 #define TM_OSS_ADDRESS_H
 
+#include "oss/cred.h"
 #include "oss/oss.h"
 
 enum tm_addressing { TM_ADDR_VIRTUAL, TM_ADDR_PATH, TM_ADDR_CNAME };
@@ -20,11 +21,12 @@ struct tm_address {
   enum tm_addressing style;
 };
 
-/* Fills *out from the bucket and the options (environment: OSS_ENDPOINT, OSS_REGION,
-** AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION). TM_EUSAGE when
-** something is missing or malformed. */
+/* Fills *out from the bucket, the options, the environment (OSS_ENDPOINT, OSS_REGION,
+** AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_REGION, AWS_DEFAULT_REGION) and what the
+** profile says, in this order. TM_EUSAGE when something is missing or malformed. */
 bool tm_address_resolve(enum tm_oss_scheme scheme, const char *bucket,
-                        const struct tm_oss_opts *opts, struct tm_address *out,
+                        const struct tm_oss_opts *opts,
+                        const struct tm_cred_settings *profile, struct tm_address *out,
                         struct tm_error *err) TM_MUSTCHECK;
 
 /* The store said that the bucket lives in `region`; true when that is news. */

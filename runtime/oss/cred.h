@@ -29,9 +29,9 @@ struct tm_cred_opts { /* strings are copied; NULL: not given */
   const char *id, *secret, *token; /* explicit: the chain then holds these alone */
   const char *profile;             /* section of the profile files; "default" */
   const char *role_name;           /* instance role; asked of the metadata service */
-  const char
-      *metadata_url; /* base URL of the metadata service, in place of the cloud's own
-                            ** (AWS_EC2_METADATA_SERVICE_ENDPOINT names that of s3) */
+  /* Base URL of the metadata service in place of the cloud's own; that of s3 also comes
+  ** from AWS_EC2_METADATA_SERVICE_ENDPOINT. */
+  const char *metadata_url;
 };
 
 struct tm_cred_chain;

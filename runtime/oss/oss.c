@@ -72,19 +72,39 @@ static bool set_signature(struct tm_oss *s, const struct tm_oss_opts *o,
   return true;
 }
 
+static struct tm_cred_opts cred_opts(const struct tm_oss *s, const struct tm_oss_opts *o)
+{
+  return (struct tm_cred_opts){.scheme =
+                                   s->scheme == TM_OSS_OSS ? TM_CRED_OSS : TM_CRED_S3,
+                               .id = o->access_key_id,
+                               .secret = o->access_key_secret,
+                               .token = o->security_token,
+                               .profile = o->profile,
+                               .role_name = o->role_name};
+}
+
+/* The address, to which the profile files may add. They count for little unless a profile
+** is asked for by name: what is wrong in them then shows when keys are looked for. */
+static bool resolve(struct tm_oss *s, const char *bucket, const struct tm_oss_opts *o,
+                    struct tm_error *err)
+{
+  struct tm_cred_opts cred = cred_opts(s, o);
+  struct tm_cred_settings profile;
+  bool named = o->profile != NULL && o->profile[0] != '\0';
+  if (!tm_cred_settings(&cred, bucket, &profile, err) && named)
+    return false;
+  bool ok = tm_address_resolve(s->scheme, bucket, o, &profile, &s->address, err);
+  tm_cred_settings_free(&profile);
+  return ok;
+}
+
 static bool open_http(struct tm_oss *s, const struct tm_oss_opts *o, struct tm_error *err)
 {
   struct tm_http_opts http = {.ca_file = o->ca_file,
                               .proxy = o->proxy,
                               .connect_timeout_ms = o->connect_timeout_ms,
                               .stall_timeout_ms = o->stall_timeout_ms};
-  struct tm_cred_opts cred = {.scheme =
-                                  s->scheme == TM_OSS_OSS ? TM_CRED_OSS : TM_CRED_S3,
-                              .id = o->access_key_id,
-                              .secret = o->access_key_secret,
-                              .token = o->security_token,
-                              .profile = o->profile,
-                              .role_name = o->role_name};
+  struct tm_cred_opts cred = cred_opts(s, o);
   if (!set_signature(s, o, err))
     return false;
   if (!o->anonymous && (s->cred = tm_cred_open(&cred, err)) == NULL)
@@ -144,8 +164,7 @@ static bool fill(struct tm_oss *s, const struct tm_oss_opts *o, struct tm_error 
     tm_error_set(err, TM_EUSAGE, "a store's URL begins with oss://, s3:// or file://");
     return false;
   }
-  if (!split_bucket(s, url, bucket, err) ||
-      !tm_address_resolve(s->scheme, bucket, o, &s->address, err))
+  if (!split_bucket(s, url, bucket, err) || !resolve(s, bucket, o, err))
     return false;
   if (asprintf(&s->url, "%s://%s/%s", s->scheme == TM_OSS_OSS ? "oss" : "s3", bucket,
                s->prefix) < 0) {

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "oss/address.h"
 #include "oss/cred.h"
 #include "oss/ini.h"
 
@@ -390,6 +391,29 @@ static void the_aliyun_command_line_file(void **state)
   refuse(oss(), TM_EPROTOCOL, "is not JSON: line 1");
 }
 
+static void a_store_takes_its_address_from_the_profile(void **state)
+{
+  (void)state;
+  struct tm_cred_settings s;
+  struct tm_cred_opts c = oss();
+  struct tm_oss_opts o = {.url = "oss://named"};
+  struct tm_address at;
+  struct tm_error err;
+  put_file(".ossutilconfig", "[default]\nregion=cn-a\nendpoint=oss-cn-a.aliyuncs.com\n"
+                             "[Bucket-Cname]\nnamed = img.example.com\n");
+  assert_true(tm_cred_settings(&c, "named", &s, &err));
+  assert_true(tm_address_resolve(TM_OSS_OSS, "named", &o, &s, &at, &err));
+  assert_string_equal(at.host, "img.example.com");
+  assert_string_equal(at.region, "cn-a");
+  assert_int_equal(at.style, TM_ADDR_CNAME);
+  o.endpoint = "oss-cn-b.aliyuncs.com"; /* the options' own: name and region are its */
+  assert_true(tm_address_resolve(TM_OSS_OSS, "named", &o, &s, &at, &err));
+  assert_string_equal(at.host, "oss-cn-b.aliyuncs.com");
+  assert_string_equal(at.region, "cn-b");
+  assert_int_equal(at.style, TM_ADDR_VIRTUAL);
+  tm_cred_settings_free(&s);
+}
+
 /* ---- metadata services ---- */
 
 enum { LOGGED = 4096 };
@@ -748,6 +772,7 @@ int main(void)
       TEST(ossutil_version_1_and_its_spellings),
       TEST(ossutil_version_2),
       TEST(the_aliyun_command_line_file),
+      TEST(a_store_takes_its_address_from_the_profile),
       TEST(an_ecs_role_in_hardened_mode),
       TEST(an_ecs_without_session_tokens),
       TEST(an_ec2_role_needs_a_session),
