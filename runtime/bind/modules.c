@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bind/lcron.h"
+#include "bind/lcsv.h"
 #include "bind/lerror.h"
 #include "bind/ljson.h"
 #include "bind/llog.h"
@@ -37,6 +38,7 @@ extern const struct embedded tm_embedded[];
 /* One line a module, sorted by name. */
 static const luaL_Reg natives[] = {
     {"cron", luaopen_cron},
+    {"csv", luaopen_csv},
     {"json", luaopen_json},
     {"log", luaopen_log},
     {"oss", luaopen_oss},
