@@ -108,7 +108,7 @@ end
 
 -- Steps until the run is over. Signals are counted: the first cancels, the next kills.
 local function drive(ex, children, display)
-  local events, seen = {}, signal.take()
+  local events, seen = {}, 0
   while true do
     local at = ex:step(events)
     display:draw()
@@ -141,6 +141,8 @@ function launch.run(options)
   local children <close> = require("tidemill.spawner").new { file = model.loaded.file, text = text,
     stored = stored, scheduled = made.scheduled, set = options.set }
   children:prepare(#nodes)
+  signal.defer(true) -- from here on a signal ends the run, not just the process
+  local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
   local run = options.store:begin_run { flow = model.name, file = model.loaded.file,
     version = launch.version(model), cause = options.cause, scheduled = math.floor(made.scheduled * 1000),
     business = math.floor(made.business * 1000), timezone = made.timezone, nodes = nodes }
@@ -148,9 +150,7 @@ function launch.run(options)
   local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error },
     run = run, store = options.store, spawner = children, clock = signal.mono,
     jobs = options.jobs or launch.default_jobs(), emit = function(event) display:event(event) end }
-  signal.defer(true)
   local ok, result = pcall(drive, ex, children, display)
-  signal.defer(false)
   if not ok then
     pcall(options.store.end_run, options.store, run, { state = "failed", message = "the runner failed",
       error = errors.from(result) })

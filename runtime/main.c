@@ -1,7 +1,7 @@
 /*
 ** main.c: the process: signals, the Lua state, and the way into lua/main.lua
 **
-** SIGINT and SIGTERM fire the process-wide interrupt, which every wait watches, and hook
+** SIGINT, SIGTERM and SIGHUP fire the process-wide interrupt, which every wait watches, and hook
 ** the Lua state so that a loop in Lua ends too. A second signal ends the process at once.
 ** A runner that ends its children before itself defers both (tm_interrupt_defer).
 */
@@ -54,6 +54,9 @@ static bool catch_signals(struct tm_error *err)
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction before;
+  if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* nohup */
+    sigaction(SIGHUP, &action, NULL);
   action.sa_handler = SIG_IGN; /* a broken pipe is an error of write, not a death */
   sigaction(SIGPIPE, &action, NULL);
   return true;
