@@ -8,7 +8,7 @@
 **
 ** In: slabs go out as they are, one CopyData message each, for the server puts messages
 ** together again. While libpq is in a COPY it does not look at an error that the server has
-** sent, so we look at the socket ourselves (refused_early); otherwise a load that failed at
+** sent, so we look at what has arrived ourselves (absorb); otherwise a load that failed at
 ** its first row would be sent to its end.
 **
 ** Each call holds the session's lock, so that the session may be closed from the thread that
@@ -33,6 +33,9 @@ struct copy {
   bool in_tx;            /* else the COPY commits by itself */
   int64_t rows;          /* of the command tag; -1 until it came */
   atomic_bool cancelled; /* set by any thread */
+  pthread_mutex_t
+      gate; /* guards state in cancel and detach: once the stream has let go of
+                            the session, a late cancel must not hit what comes next */
 };
 
 struct copy_out {
@@ -45,6 +48,7 @@ struct copy_out {
 struct copy_in {
   struct tm_sink base;
   struct copy copy;
+  bool refused; /* the server has ended the COPY: its error waits to be read */
 };
 
 /* ---- both directions ---- */
@@ -86,12 +90,16 @@ static bool start(struct copy *c, struct tm_pg *pg, const char *sql, ExecStatusT
   return false;
 }
 
-/* The stream no longer has the session; its late cancels must not hit what comes next. */
+/* The stream no longer has the session. */
 static void detach(struct copy *c, enum state state)
 {
+  pthread_mutex_lock(&c->gate);
+  if (c->state == OPEN && atomic_load(&c->cancelled))
+    pg_uncancel(c->pg);
   if (c->state == OPEN)
     atomic_store(&c->pg->use, PG_FREE);
   c->state = state;
+  pthread_mutex_unlock(&c->gate);
 }
 
 /* Ends a stream that went wrong; *err is what went wrong. False, for `return`. */
@@ -161,17 +169,18 @@ static bool ended(struct copy *c, struct tm_error *err)
 
 static void cancel(struct copy *c)
 {
+  pthread_mutex_lock(&c->gate);
   atomic_store(&c->cancelled, true);
-  tm_cancel_fire(&c->pg->cancel);
+  if (c->state == OPEN)
+    tm_cancel_fire(&c->pg->cancel);
+  pthread_mutex_unlock(&c->gate);
 }
 
 static void release(struct copy *c)
 {
-  if (c->pg != NULL) {
-    if (atomic_load(&c->cancelled))
-      pg_uncancel(c->pg); /* it was meant for this stream alone */
+  if (c->pg != NULL)
     pg_unref(c->pg);
-  }
+  pthread_mutex_destroy(&c->gate);
   free(c->sql);
 }
 
@@ -309,6 +318,7 @@ struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_er
     return NULL;
   }
   s->base.ops = &out_ops;
+  pthread_mutex_init(&s->copy.gate, NULL);
   if (start(&s->copy, pg, sql, PGRES_COPY_OUT, err))
     return &s->base;
   out_close(&s->base);
@@ -322,110 +332,123 @@ int64_t tm_pg_copied_out(const struct tm_source *source)
 
 /* ---- in ---- */
 
-/* Sends all that libpq holds; meanwhile takes in what the server says. */
-static bool flush(struct copy *c, struct tm_error *err)
+/* Copies what libpq has not read yet: > 0: so many bytes, 0: closed, -1: nothing yet. */
+static int peek(PGconn *conn, char *bytes, size_t size)
 {
-  PGconn *conn = c->pg->conn;
-  int64_t deadline = pg_deadline(c->pg);
-  for (;;) {
-    int pending = PQflush(conn);
-    if (pending <= 0)
-      return true; /* a lost connection is told by the result */
-    int revents = pg_poll(c->pg, POLLIN | POLLOUT, deadline, err);
-    if (revents < 0)
-      return stop(c);
-    if ((revents & POLLIN) != 0 && PQconsumeInput(conn) == 0)
+  void *ssl = PQsslInUse(conn) ? PQsslStruct(conn, "OpenSSL") : NULL;
+  if (ssl != NULL)
+    return tm_tls_peek(ssl, bytes, (int)size);
+  if (PQsslInUse(conn)) /* libpq has another TLS library: the error comes with finish */
+    return -1;
+  return (int)recv(PQsocket(conn), bytes, size, MSG_PEEK | MSG_DONTWAIT);
+}
+
+/*
+** Whether an ErrorResponse starts within the bytes: 'E', a length below 64 KiB, 'S' for the
+** severity. It need not stand at their start. Nothing else looks so: a text field of a notice
+** has no zero byte, and where one that ends in 'E' ends its message, the byte in the place of
+** the 'S' is the second one of the next message's length, which is 0.
+*/
+static bool has_error(const char *p, size_t n)
+{
+  for (const char *end = p + n; (p = memchr(p, 'E', (size_t)(end - p))) != NULL; p++)
+    if (end - p < 6)
+      return false;
+    else if (p[1] == 0 && p[2] == 0 && p[5] == 'S')
       return true;
-    deadline = pg_deadline(c->pg); /* it moves: no silence */
+  return false;
+}
+
+/* Takes in what the server has said during the COPY: notices and notifications, or an error,
+** which ends it. */
+static void absorb(struct copy_in *s)
+{
+  enum { ROUNDS = 16 };
+  PGconn *conn = s->copy.pg->conn;
+  for (int i = 0; i < ROUNDS && !s->refused; i++) {
+    char bytes[16384]; /* libpq reads no more at once while its buffer is small */
+    int n = peek(conn, bytes, sizeof bytes);
+    if (n < 0)
+      return;
+    s->refused = n == 0 || has_error(bytes, (size_t)n);
+    if (PQconsumeInput(conn) == 0)
+      s->refused = true;
+    (void)PQisBusy(conn); /* lets libpq handle notices */
   }
 }
 
-static bool end_early(struct copy *c, struct tm_error *err);
+/* Sends all that libpq holds; meanwhile takes in what the server says. */
+static bool flush(struct copy_in *s, struct tm_error *err)
+{
+  struct copy *c = &s->copy;
+  while (PQflush(c->pg->conn) > 0) { /* < 0: lost, which the result tells */
+    int revents = pg_poll(c->pg, POLLIN | POLLOUT, pg_deadline(c->pg), err);
+    if (revents < 0)
+      return stop(c);
+    if ((revents & ~POLLOUT) != 0)
+      absorb(s);
+    if (PQstatus(c->pg->conn) == CONNECTION_BAD)
+      return true;
+  }
+  return true;
+}
+
+static bool end_early(struct copy_in *s, struct tm_error *err);
 
 /* Hands bytes to libpq. PQputCopyData gives 0 when it has no room, -1 when all is lost. */
-static bool put(struct copy *c, const char *bytes, size_t len, struct tm_error *err)
+static bool put(struct copy_in *s, const char *bytes, size_t len, struct tm_error *err)
 {
   enum { PIECE = 1 << 20 }; /* libpq copies each piece into its own buffer */
   while (len > 0) {
     size_t n = len < PIECE ? len : PIECE;
-    int sent = PQputCopyData(c->pg->conn, bytes, (int)n);
+    int sent = s->refused ? -1 : PQputCopyData(s->copy.pg->conn, bytes, (int)n);
     if (sent < 0)
-      return end_early(c, err);
+      return end_early(s, err);
     if (sent > 0) {
       bytes += n;
       len -= n;
     }
-    if (!flush(c, err))
+    if (!flush(s, err))
       return false;
   }
   return true;
 }
 
-/* The next byte that libpq has not read: 1: *type is it, 0: closed, -1: none yet. */
-static int peek(PGconn *conn, char *type)
-{
-  void *ssl = PQsslInUse(conn) ? PQsslStruct(conn, "OpenSSL") : NULL;
-  if (ssl != NULL)
-    return tm_tls_peek(ssl, type);
-  if (PQsslInUse(conn)) /* libpq has another TLS library: the error comes with finish */
-    return -1;
-  ssize_t n = recv(PQsocket(conn), type, 1, MSG_PEEK | MSG_DONTWAIT);
-  return n >= 0 ? (int)n : -1;
-}
-
-/*
-** Whether the server has refused the COPY. libpq leaves an error unread until the COPY has
-** ended, so we peek: at a message bound the first byte is the type of the message, 'E' for
-** an error. A notice ('N') in front is read away first.
-*/
-static bool refused_early(struct tm_pg *pg)
-{
-  enum { ROUNDS = 16 };
-  for (int i = 0; i < ROUNDS; i++) {
-    char type = 0;
-    int got = peek(pg->conn, &type);
-    if (got < 0)
-      return false;
-    if (PQconsumeInput(pg->conn) == 0 || got == 0 || type == 'E')
-      return true;
-    (void)PQisBusy(pg->conn); /* reads notices and notifications away */
-  }
-  return false;
-}
-
 /* Ends a COPY that the server has refused, to get at its error. Always false. */
-static bool end_early(struct copy *c, struct tm_error *err)
+static bool end_early(struct copy_in *s, struct tm_error *err)
 {
-  if (PQstatus(c->pg->conn) != CONNECTION_BAD &&
-      PQputCopyEnd(c->pg->conn, "refused by the server") == 0 && !flush(c, err))
-    return false;
+  struct copy *c = &s->copy;
+  s->refused = true;
+  while (PQputCopyEnd(c->pg->conn, "refused by the server") == 0)
+    if (!flush(s, err))
+      return false;
   if (confirm(c, err))
     tm_error_set(err, TM_EPROTOCOL, "the server ended the COPY early");
   else if (c->state == OPEN)
     return stop(c);
-  c->state = FAILED;
+  detach(c, FAILED);
   return false;
 }
 
-static bool write_slab(struct copy *c, const struct tm_slab *slab, struct tm_error *err)
+static bool write_slab(struct copy_in *s, const struct tm_slab *slab,
+                       struct tm_error *err)
 {
-  if (!check(c, err))
+  if (!check(&s->copy, err))
     return false;
-  if (c->state == ENDED) {
+  if (s->copy.state == ENDED) {
     tm_error_set(err, TM_EUSAGE, "the COPY has ended already");
     return false;
   }
-  if (refused_early(c->pg))
-    return end_early(c, err);
-  return put(c, slab->data, slab->len, err);
+  absorb(s);
+  return s->refused ? end_early(s, err) : put(s, slab->data, slab->len, err);
 }
 
 static bool in_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
 {
-  struct copy *c = &((struct copy_in *)self)->copy;
-  pthread_mutex_lock(&c->pg->lock);
-  bool ok = write_slab(c, slab, err);
-  pthread_mutex_unlock(&c->pg->lock);
+  struct copy_in *s = (struct copy_in *)self;
+  pthread_mutex_lock(&s->copy.pg->lock);
+  bool ok = write_slab(s, slab, err);
+  pthread_mutex_unlock(&s->copy.pg->lock);
   tm_slab_free(slab);
   return ok;
 }
@@ -441,18 +464,19 @@ static void set_in_doubt(struct tm_error *err)
                 "look in the database whether the rows are there before loading again");
 }
 
-static bool finish(struct copy *c, struct tm_error *err)
+static bool finish(struct copy_in *s, struct tm_error *err)
 {
+  struct copy *c = &s->copy;
   if (!check(c, err))
     return false;
   if (c->state == ENDED)
     return true;
   int sent;
   while ((sent = PQputCopyEnd(c->pg->conn, NULL)) == 0)
-    if (!flush(c, err))
+    if (!flush(s, err))
       return false;
   if (sent < 0)
-    return end_early(c, err);
+    return end_early(s, err);
   if (confirm(c, err))
     return true;
   if (c->state == OPEN) { /* the wait was cut short */
@@ -472,7 +496,7 @@ static bool in_finish(struct tm_sink *self, struct tm_error *err)
 {
   struct copy *c = &((struct copy_in *)self)->copy;
   pthread_mutex_lock(&c->pg->lock);
-  bool ok = finish(c, err);
+  bool ok = finish((struct copy_in *)self, err);
   pthread_mutex_unlock(&c->pg->lock);
   return ok;
 }
@@ -525,6 +549,7 @@ struct tm_sink *tm_pg_copy_in(struct tm_pg *pg, const char *sql, struct tm_error
     return NULL;
   }
   s->base.ops = &in_ops;
+  pthread_mutex_init(&s->copy.gate, NULL);
   if (start(&s->copy, pg, sql, PGRES_COPY_IN, err))
     return &s->base;
   in_close(&s->base);

@@ -6,13 +6,13 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-int tm_tls_peek(void *ssl, char *byte)
+int tm_tls_peek(void *ssl, char *bytes, int size)
 {
   ERR_clear_error(); /* SSL_get_error looks at the thread's queue */
-  int n = SSL_peek(ssl, byte, 1);
+  int n = SSL_peek(ssl, bytes, size);
   int reason = n > 0 ? SSL_ERROR_NONE : SSL_get_error(ssl, n);
   ERR_clear_error();
   if (n > 0)
-    return 1;
+    return n;
   return reason == SSL_ERROR_WANT_READ || reason == SSL_ERROR_WANT_WRITE ? -1 : 0;
 }

@@ -37,7 +37,8 @@ function TestWays.test_a_uri_connects()
 end
 
 function TestWays.test_a_key_value_string_connects()
-  local c <close> = pg.connect(("host=%s port=%s user=%s password='%s' dbname=postgres"):format(HOST, PORT, USER, PASSWORD))
+  local c <close> = pg.connect(("host=%s port=%s user=%s password='%s' dbname=postgres")
+    :format(HOST, PORT, USER, PASSWORD))
   lu.assertEquals(c:value "SELECT current_database()", "postgres")
 end
 

@@ -53,7 +53,8 @@ end
 function TestValues.test_parameters_arrive_as_they_left()
   local r = c:one("SELECT $1::int i, $2::float8 f, $3::bool b, $4::text t, $5::text n, $6::text m, $7::numeric u",
     math.mininteger >> 33, 0.1, true, "it's\n\\é", nil, pg.null, "1.10")
-  lu.assertEquals(r, { i = math.mininteger >> 33, f = 0.1, b = true, t = "it's\n\\é", n = pg.null, m = pg.null, u = "1.10" })
+  lu.assertEquals(r, { i = math.mininteger >> 33, f = 0.1, b = true, t = "it's\n\\é", n = pg.null, m = pg.null,
+    u = "1.10" })
   lu.assertEquals(c:value("SELECT $1::float8", 1 / 3), 1 / 3)
   lu.assertEquals(c:value("SELECT $1::float8", math.huge), math.huge)
   lu.assertEquals(c:value("SELECT $1::int8", 7.0), 7)
@@ -117,7 +118,8 @@ end
 TestStatements = { setUp = fresh, tearDown = done }
 
 function TestStatements.test_exec_tells_of_each_statement()
-  local r = c:exec "INSERT INTO t SELECT g, 'x' FROM generate_series(1, 5) g; UPDATE t SET b = 'y' WHERE a > 3; ANALYZE t"
+  local r = c:exec [[INSERT INTO t SELECT g, 'x' FROM generate_series(1, 5) g;
+    UPDATE t SET b = 'y' WHERE a > 3; ANALYZE t]]
   lu.assertEquals(#r, 3)
   lu.assertEquals({ r[1].command, r[1].rows, r[2].rows }, { "INSERT 0 5", 5, 2 })
   lu.assertEquals({ r.command, r.rows }, { "ANALYZE", nil })
@@ -212,7 +214,8 @@ end
 
 function TestErrors.test_passwords_in_sql_are_masked()
   local cases = {
-    "CREATE USER u PASSWORD 'hunter2' bogus", "ALTER USER u WITH PASSWORD E'hunter2' 'x' bogus", "SELECT bogus, 'password=hunter2'",
+    "CREATE USER u PASSWORD 'hunter2' bogus", "ALTER USER u WITH PASSWORD E'hunter2' 'x' bogus",
+    "SELECT bogus, 'password=hunter2'",
     "CREATE SERVER s FOREIGN DATA WRAPPER nope OPTIONS (id 'x', key 'hunter2')",
     "SELECT bogus, 'postgresql://u:hunter2@h/db'", "SELECT bogus WHERE secret = $q$hunter2$q$",
     "DO $x$ BEGIN EXECUTE 'CREATE USER u PASSWORD ''hunter2'' bogus'; END $x$",
@@ -366,7 +369,7 @@ end
 function TestRows.test_breaking_out_does_not_fail_a_transaction()
   local tx <close> = c:transaction()
   insert(1)
-  for _ in c:rows "SELECT generate_series(1, 100000) g" do break end
+  for _ in c:rows "SELECT generate_series(1, 100000) g" do break end -- luacheck: ignore 512
   lu.assertEquals(c:state(), "transaction")
   tx:commit()
   lu.assertEquals(count(), 1)
@@ -400,7 +403,7 @@ function TestRows.test_dropped_iterations_and_coroutines_are_collected()
     end)
     lu.assertEquals(step().g, 1)
     if i % 2 == 0 then conn = nil end
-    step = nil
+    step = nil -- luacheck: ignore 311
     if i % 5 == 0 then collectgarbage() end
   end
   collectgarbage()
