@@ -8,7 +8,6 @@
 --- is put last and is the commit. On any failure the objects are removed again.
 
 local copy = require "tidemill.copy"
-local csv = require "csv"
 local manifest = require "tidemill.manifest"
 local stream = require "stream"
 local time = require "time"
@@ -62,7 +61,7 @@ local function preamble(format, columns)
   for i, column in ipairs(columns) do names[i] = column.name end
   local codec = copy.codec(format)
   codec.header = nil
-  local line = csv.format({ names }, codec)
+  local line = require "csv".format({ names }, codec)
   local bytes = format.compress == "none" and line or zip.compress(line, format.compress)
   return bytes, #line
 end
