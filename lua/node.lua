@@ -79,6 +79,19 @@ function Context:output(name, value)
   report(self, { t = "output", name = name, value = value })
 end
 
+local NAME_BYTES = 63 -- NAMEDATALEN - 1: PostgreSQL cuts a longer application_name, with a notice
+
+-- "tidemill FLOW/RUN/NODE" for pg_stat_activity; a long flow or node is cut, never the run.
+local function session_name(self)
+  local room = NAME_BYTES - #"tidemill //" - #self.run_id
+  local function cut(name, bytes)
+    if #name <= bytes then return name end
+    return name:sub(1, utf8.offset(name, 0, bytes + 1) - 1) -- between characters
+  end
+  local node = cut(self.node, math.max(room // 2, room - #self.flow))
+  return ("tidemill %s/%s/%s"):format(cut(self.flow, room - #node), self.run_id, node)
+end
+
 -- Sessions are named by what the node does with them; rows are moved on "data" sessions.
 local SESSION = { extract = { session = "data", read_only = true }, load = { session = "data" } }
 
@@ -89,7 +102,7 @@ local SESSION = { extract = { session = "data", read_only = true }, load = { ses
 ---@param opts? table  as of pg.connect; session may also be "extract" or "load"
 ---@return pg.Conn
 function Context:postgres(name, opts)
-  local wanted = { application_name = ("tidemill %s/%s/%s"):format(self.flow, self.run_id, self.node) }
+  local wanted = { application_name = session_name(self) }
   wanted.notice = function(notice)
     local level = notice.severity == "WARNING" and "warn" or "info"
     self:log(level, ("%s: %s"):format((notice.severity or "NOTICE"):lower(), notice.message or ""))
