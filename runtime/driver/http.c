@@ -25,6 +25,7 @@ enum {
 };
 
 struct conn {
+  bool used; /* a connection may be kept from before */
   CURL *easy;
   CURLM *multi;
   struct conn *next;
@@ -405,6 +406,10 @@ static bool run(struct conn *c, struct transfer *t, const char *why)
   long status = 0;
   curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
   t->reply->status = (int)status;
+  long connects = 0; /* libcurl repeats by itself when a kept connection gave no answer */
+  curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &connects);
+  t->reply->resent = c->used && connects > 0;
+  c->used = true;
   if (!ok || t->failed)
     return false;
   if (code != CURLE_OK) {
@@ -418,6 +423,7 @@ bool tm_http_send(struct tm_http *http, const struct tm_http_request *request,
                   struct tm_http_reply *reply, struct tm_error *err)
 {
   reply->status = 0;
+  reply->resent = false;
   reply->headers.len = reply->body.len = 0;
   if (!headers_are_clean(request, err) || stopped(request, err))
     return false;

@@ -34,6 +34,7 @@ struct tm_http_pair {
 
 struct tm_http_reply {
   int status;
+  bool resent; /* a kept connection had died: the request may have gone out twice */
   struct tm_buffer
       headers;           /* "name: value" strings, each ended by NUL, names lower case */
   struct tm_buffer body; /* NUL-terminated beyond len; empty when it went to on_body */

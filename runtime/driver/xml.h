@@ -37,9 +37,8 @@ const struct tm_xml_node *tm_xml_same(const struct tm_xml_node *node);
 /* Text of the first child of that name, or NULL when there is none. */
 const char *tm_xml_text(const struct tm_xml_node *node, const char *name);
 
-/* Appends `text` with & < > " ' and control characters (but tab) escaped as references.
-** Bytes that XML 1.0 cannot carry even so go out as references all the same: the stores
-** read them. False: out of memory. */
+/* Appends `text` with & < > and quotes escaped and control characters as references. Those
+** but tab, CR and LF have no place in XML 1.0 at all: keep them out. False: out of memory. */
 bool tm_xml_escape(struct tm_buffer *out, const char *text, size_t n) TM_MUSTCHECK;
 
 #endif

@@ -483,7 +483,7 @@ static bool attempt(struct tm_call *call, struct retries *n, struct tm_refusal *
   int status = call->reply.status;
   judge(call, arrived, r, err);
   n->fresh = !arrived; /* a connection that broke is not trusted again */
-  if (!arrived || status >= 500 || status < 300)
+  if (!arrived || status >= 500 || status < 300 || call->reply.resent)
     call->maybe_done = true;
   return false;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/row.h"
 #include "driver/digest.h"
 #include "driver/xml.h"
 #include "oss/http_store.h"
@@ -80,16 +81,35 @@ bool tm_http_list(struct tm_oss *store, const struct tm_oss_list_opts *opts,
 
 /* ---- delete many ---- */
 
+/* Whether XML 1.0 can carry the key: UTF-8 without control characters. */
+static bool xml_can_carry(const char *key)
+{
+  size_t n = strlen(key);
+  if (tm_utf8_check(key, n) != n)
+    return false;
+  for (const unsigned char *p = (const unsigned char *)key; *p != '\0'; p++)
+    if ((*p < 32 && *p != '\t' && *p != '\n' && *p != '\r') ||
+        (p[0] == 0xEF && p[1] == 0xBF && p[2] >= 0xBE)) /* U+FFFE, U+FFFF */
+      return false;
+  return true;
+}
+
+/* *listed: how many keys the body names. */
 static bool delete_body(struct tm_oss *store, const char *const *keys, size_t count,
-                        struct tm_buffer *body)
+                        struct tm_buffer *body, size_t *listed)
 {
   bool ok = tm_buffer_adds(body, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>"
                                  "<Delete><Quiet>false</Quiet>");
-  for (size_t i = 0; ok && i < count; i++)
+  *listed = 0;
+  for (size_t i = 0; ok && i < count; i++) {
+    if (!xml_can_carry(keys[i]))
+      continue;
+    ++*listed;
     ok = tm_buffer_adds(body, "<Object><Key>") &&
          tm_xml_escape(body, store->prefix, strlen(store->prefix)) &&
          tm_xml_escape(body, keys[i], strlen(keys[i])) &&
          tm_buffer_adds(body, "</Key></Object>");
+  }
   return ok && tm_buffer_adds(body, "</Delete>");
 }
 
@@ -125,21 +145,16 @@ static void strip(struct tm_oss_failures *f, const char *prefix)
   }
 }
 
-bool tm_http_delete_many(struct tm_oss *store, const char *const *keys, size_t count,
-                         struct tm_oss_failures *failed, const struct tm_cancel *cancel,
-                         struct tm_error *err)
+static bool delete_listed(struct tm_oss *store, const struct tm_buffer *body,
+                          size_t listed, struct tm_oss_failures *failed,
+                          const struct tm_cancel *cancel, struct tm_error *err)
 {
-  struct tm_buffer body = {0};
   struct tm_reply_deleted deleted = {0};
-  if (!delete_body(store, keys, count, &body)) {
-    tm_buffer_free(&body);
-    return out_of_memory(err);
-  }
   struct tm_call call = {.store = store,
                          .what = "delete keys of",
                          .method = "POST",
-                         .body = body.data,
-                         .body_len = body.len,
+                         .body = body->data,
+                         .body_len = body->len,
                          .has_body = true,
                          .cancel = cancel,
                          .error_in_200 = true,
@@ -148,18 +163,32 @@ bool tm_http_delete_many(struct tm_oss *store, const char *const *keys, size_t c
   tm_call_query(&call, "delete", NULL);
   tm_call_header(&call, "Content-Type", "application/xml");
   bool ok = md5_header(&call, err) && tm_call_send(&call, err);
-  if (ok && deleted.failed.count == 0 && deleted.deleted < count) {
+  if (ok && deleted.failed.count == 0 && deleted.deleted < listed) {
     tm_error_set(err, TM_EPROTOCOL,
                  "the store deleted %zu of %zu keys without saying why", deleted.deleted,
-                 count);
+                 listed);
     ok = false;
   }
   tm_call_free(&call);
-  tm_buffer_free(&body);
   strip(&deleted.failed, store->prefix);
   if (ok)
     *failed = deleted.failed;
   else
     tm_oss_failures_free(&deleted.failed);
+  return ok;
+}
+
+/* Keys that XML cannot carry go one by one. */
+bool tm_http_delete_many(struct tm_oss *store, const char *const *keys, size_t count,
+                         struct tm_oss_failures *failed, const struct tm_cancel *cancel,
+                         struct tm_error *err)
+{
+  struct tm_buffer body = {0};
+  size_t listed;
+  bool ok = delete_body(store, keys, count, &body, &listed) || out_of_memory(err);
+  for (size_t i = 0; ok && i < count && listed < count; i++)
+    ok = xml_can_carry(keys[i]) || tm_oss_delete(store, keys[i], cancel, err);
+  ok = ok && (listed == 0 || delete_listed(store, &body, listed, failed, cancel, err));
+  tm_buffer_free(&body);
   return ok;
 }

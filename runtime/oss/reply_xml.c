@@ -302,6 +302,13 @@ bool tm_reply_parts(const char *body, size_t n, struct tm_oss_parts *parts, int 
   return ok;
 }
 
+/* radosgw 16 encodes the keys of uploads as asked, but does not say so. */
+static bool looks_encoded(const char *text)
+{
+  return strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+                      "-_.~*/%") == strlen(text);
+}
+
 static bool read_uploads(enum tm_oss_scheme scheme, const struct tm_xml_node *root,
                          const char *prefix, struct tm_oss_uploads *uploads,
                          char **next_key, char **next_id, struct tm_error *err)
@@ -318,9 +325,10 @@ static bool read_uploads(enum tm_oss_scheme scheme, const struct tm_xml_node *ro
     if (!grow(&items, &uploads->cap, uploads->count, sizeof *uploads->items))
       return out_of_memory(err);
     uploads->items = items;
-    struct tm_oss_upload u = {.key = own_key(scheme, key, encoded, prefix, err),
-                              .upload_id = strdup(id),
-                              .started_ms = -1};
+    struct tm_oss_upload u = {
+        .key = own_key(scheme, key, encoded || looks_encoded(key), prefix, err),
+        .upload_id = strdup(id),
+        .started_ms = -1};
     if (u.key == NULL || u.upload_id == NULL) {
       bool oom = u.key != NULL;
       free(u.key);
@@ -341,7 +349,7 @@ static bool read_uploads(enum tm_oss_scheme scheme, const struct tm_xml_node *ro
     tm_error_set(err, TM_EPROTOCOL, "the list of uploads is truncated but has no marker");
     return false;
   }
-  *next_key = decode_key(scheme, key, encoded, err);
+  *next_key = decode_key(scheme, key, encoded || looks_encoded(key), err);
   *next_id = strdup(id);
   if (*next_key == NULL)
     return false;
