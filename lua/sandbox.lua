@@ -21,7 +21,7 @@ local LIMIT = { steps = 1000, seconds = 10 }
 local MAX_TEXT = 4 << 20 -- bytes of one file
 
 local PURE = { "assert", "error", "ipairs", "next", "pairs", "pcall", "rawequal", "rawget", "rawlen",
-  "rawset", "select", "setmetatable", "tonumber", "tostring", "type", "xpcall", "_VERSION" }
+  "rawset", "select", "tonumber", "tostring", "type", "_VERSION" }
 local LIBRARIES = {
   string = { dump = true }, -- what is left out of each
   table = {},
@@ -207,6 +207,20 @@ local function make_environment(loaded, extra)
     if type(value) == "table" or loaded.running then return getmetatable(value) end
     return nil -- the metatable of strings is shared by the whole process
   end
+  -- Hooks do not run in finalizers and in message handlers of errors that a hook raised, so
+  -- neither may hold code of the file while it declares.
+  env.setmetatable = function(value, meta)
+    if type(meta) == "table" and rawget(meta, "__gc") ~= nil and not loaded.running then
+      error("__gc is not available while a flow is declared", 2)
+    end
+    return setmetatable(value, meta)
+  end
+  env.xpcall = function(f, handler, ...)
+    if loaded.running then return xpcall(f, handler, ...) end
+    local results = table.pack(pcall(f, ...))
+    if results[1] then return table.unpack(results, 1, results.n) end
+    return false, handler(results[2])
+  end
   env.load = function(chunk, name, _, given) return load(chunk, name, "t", given or env) end
   env._G = env
   env.require = make_require(loaded, env)
@@ -231,7 +245,7 @@ local function with_limit(loaded, limit, body)
   end
   debug.sethook(hook, "", STEP)
   local ok, result = xpcall(body, function(raised)
-    if type(raised) == "string" or type(raised) == "table" and type(raised.message) == "string" then
+    if type(raised) == "string" or type(raised) == "table" and type(rawget(raised, "message")) == "string" then
       return raised
     end
     return ("%s: raised a %s instead of a message"):format(loaded.file, type(raised))

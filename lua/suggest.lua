@@ -1,13 +1,13 @@
 --- The nearest name to one that does not exist, for "did you mean" hints.
 ---
 --- Distance is Damerau-Levenshtein (optimal string alignment): insertions, deletions,
---- substitutions and swaps of neighbours each cost one. Letter case costs half.
+--- substitutions and swaps of neighbours each cost one. Letter case costs next to nothing.
 
 local suggest = {}
 
 local function cost_of(a, b)
   if a == b then return 0 end
-  return a:lower() == b:lower() and 0.5 or 1
+  return a:lower() == b:lower() and 0.1 or 1
 end
 
 --- Edits that turn `a` into `b`.

@@ -98,7 +98,7 @@ return flow "Orders to the warehouse" {
     after = "daily revenue",
     run = function(ctx)
       local conn <close> = ctx:postgres "adbpg"
-      local row = conn:query("SELECT day::text, orders, amount::text FROM dw.revenue ORDER BY day DESC LIMIT 1")[1]
+      local row = conn:one("SELECT day::text, orders, amount::text FROM dw.revenue ORDER BY day DESC LIMIT 1")
       ctx:log("info", "%s: %d orders, %s in all", row.day, row.orders, row.amount)
     end,
   },

@@ -75,7 +75,8 @@ end
 local function read_value(command, option, text)
   local value = text
   if option.type == "integer" or option.type == "number" then
-    value = option.type == "integer" and math.tointeger(tonumber(text, 10)) or tonumber(text)
+    value = tonumber(text)
+    if option.type == "integer" then value = text:match "^[+-]?%d+$" and math.tointeger(value) end
     local fits = value and (not option.min or value >= option.min) and (not option.max or value <= option.max)
     if not fits then
       local range = ""
