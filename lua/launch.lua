@@ -40,13 +40,14 @@ function launch.load(path, opts)
   return model
 end
 
--- The flow's text, and those of the files it requires by module name.
+-- The flow's text, and those of the files it requires by module name; in base64, since they
+-- may be in any encoding.
 local function sources(model)
-  local stored = {}
+  local base64, stored = require("tidemill.sign").base64, {}
   for _, file in ipairs(model.loaded.files) do
-    if file.module then stored[file.module] = { path = file.path, text = file.text } end
+    if file.module then stored[file.module] = { path = file.path, text = base64(file.text) } end
   end
-  return model.loaded.text, stored
+  return base64(model.loaded.text), stored
 end
 
 --- A hash that changes with any source of the flow.

@@ -11,6 +11,7 @@ local json = require "json"
 local launch = require "tidemill.launch"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
+local text = require "tidemill.text"
 
 local node = {}
 
@@ -41,7 +42,7 @@ function Context.__index(self, key)
 end
 
 local function report(self, message)
-  self.out:write(json.encode(message), "\n")
+  self.out:write(json.encode(text.clean_all(message)), "\n")
   self.out:flush()
 end
 
@@ -65,7 +66,7 @@ function Context:log(level, format, ...)
   for one in (line .. "\n"):gmatch "([^\n]*)\n" do report(self, { t = "log", level = level, line = one }) end
 end
 
---- Hands a value on to the nodes behind this one: text, a number or a boolean.
+--- Hands a value on to the nodes behind this one: text (UTF-8), a number or a boolean.
 ---@param name string
 ---@param value string|number|boolean
 function Context:output(name, value)
@@ -75,6 +76,9 @@ function Context:output(name, value)
   local kind = type(value)
   if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
     error(("output '%s': text, a number or a boolean wanted, got %s"):format(name, kind), 2)
+  end
+  if kind == "string" and not utf8.len(value) then
+    error(("output '%s': text in UTF-8 wanted"):format(name), 2)
   end
   report(self, { t = "output", name = name, value = value })
 end
@@ -194,8 +198,10 @@ end
 -- The flow, as the runner read it, ready to run; and what bodies will need soon.
 local function prepare(self)
   local common = json.decode(io.stdin:read "a")
-  local model = launch.load(common.file, { text = common.text, stored = common.stored, set = common.set,
-    trusted = true })
+  local unbase64 = require("tidemill.sign").unbase64 -- the sources may be in any encoding
+  for _, file in pairs(common.stored) do file.text = unbase64(file.text) end
+  local model = launch.load(common.file, { text = unbase64(common.text), stored = common.stored,
+    set = common.set, trusted = true })
   self.model, self.flow, self.timezone = model, model.name, model.timezone
   self.scheduled = common.scheduled
   self.business = require("time").business(common.scheduled, model.timezone)

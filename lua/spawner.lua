@@ -12,6 +12,7 @@ local errors = require "tidemill.errors"
 local json = require "json"
 local proc = require "proc"
 local signal = require "tidemill.signal"
+local text = require "tidemill.text"
 
 local spawner = {}
 local Spawner = { __name = "tidemill.spawner" }
@@ -23,7 +24,7 @@ local STREAMS = { [1] = "stdout", [2] = "stderr" }
 local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
 
 --- Makes a spawner for one run.
----@param common table  what every job has: flow file and sources, scheduled time ...
+---@param common table  what every job has: flow file and sources (base64), scheduled time ...
 function spawner.new(common)
   return setmetatable({ common = json.encode(common), file = common.file, children = {}, spares = {} }, Spawner)
 end
@@ -81,17 +82,20 @@ end
 
 -- One line from a child as an event.
 local function line_event(child, fd, line)
-  if STREAMS[fd] then return { child = child, type = "line", stream = STREAMS[fd], line = line } end
+  if STREAMS[fd] then
+    return { child = child, type = "line", stream = STREAMS[fd], line = text.clean(line) }
+  end
   local ok, message = pcall(json.decode, line)
   if ok and type(message) == "table" then return { child = child, type = "message", message = message } end
-  return { child = child, type = "line", stream = "stderr", line = "malformed report: " .. line }
+  return { child = child, type = "line", stream = "stderr",
+    line = "malformed report: " .. text.clean(line) }
 end
 
 -- Reads what there is; false at the end.
 local function read(child, fd, events)
-  local text = child.handle:read(fd, 0)
-  if text == nil then return false end
-  local pending, from = child.partial[fd] .. text, 1
+  local bytes = child.handle:read(fd, 0)
+  if bytes == nil then return false end
+  local pending, from = child.partial[fd] .. bytes, 1
   for line, next_from in pending:gmatch "([^\n]*)\n()" do
     events[#events + 1] = line_event(child, fd, line)
     from = next_from
@@ -102,7 +106,7 @@ local function read(child, fd, events)
     pending = ""
   end
   child.partial[fd] = pending
-  return text ~= ""
+  return bytes ~= ""
 end
 
 -- The child has ended: what is left in its pipes, then its status.

@@ -11,6 +11,7 @@ local errors = require "tidemill.errors"
 local json = require "json"
 local schema = require "tidemill.state.schema"
 local signal = require "tidemill.signal"
+local text = require "tidemill.text"
 
 local state = {}
 local Store = { __name = "tidemill.state" }
@@ -102,7 +103,7 @@ local function encode_error(err)
   for _, key in ipairs(KEPT) do
     if type(err[key]) ~= "table" then kept[key] = err[key] end
   end
-  return json.encode(kept)
+  return json.encode(text.clean_all(kept))
 end
 
 local function decode_error(row)

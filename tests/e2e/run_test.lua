@@ -149,6 +149,15 @@ function TestRun.test_all_attempts_see_the_file_as_it_was_when_the_run_started()
   for _, node in ipairs { "b", "c", "d" } do lu.assertStrContains(l:run("logs", "last", node).out, "first") end
 end
 
+function TestRun.test_bytes_that_are_not_utf8_break_nothing()
+  flow('flow.lua "n" { run = function(ctx) print "caf\xe9" ' .. -- Latin-1
+    'ctx:log("info", "\xff\0 zero") error "br\xe9ak" end }, -- \xe9')
+  local r = run "--json"
+  lu.assertEquals(r.code, 1, r.all)
+  lu.assertStrContains(l:run("logs", "last").out, "caf?")
+  lu.assertStrContains(l:run("show", "last").out, "br?ak")
+end
+
 -- ---- failures ----
 
 function TestRun.test_policies_decide_what_else_runs()
