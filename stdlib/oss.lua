@@ -40,8 +40,12 @@ local oss = {}
 ---the instance's role are asked, in this order
 ---@field access_key_secret? string
 ---@field security_token? string
----@field profile? string        section of ~/.ossutilconfig or ~/.aws/credentials
----@field role_name? string      instance role (default: the one the instance has)
+---@field profile? string        section of the profile files, whose keys then go before the
+---environment's: ~/.ossutilconfig, ~/.aliyun/config.json; ~/.aws/credentials, ~/.aws/config. A
+---profile also gives endpoint, region and addressing where options and environment do not
+---(default: OSS_PROFILE or AWS_PROFILE, else "default")
+---@field role_name? string      instance role, then the only place that is asked (default: the one
+---the instance has)
 ---@field ca_file? string        PEM file of the authorities to trust instead of the system's
 ---@field proxy? string          proxy URL (default none; http_proxy is not read)
 ---@field connect_timeout? number  seconds (default 10)
