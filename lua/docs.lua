@@ -233,10 +233,12 @@ end
 ---@param page docs.Page
 ---@return string
 function docs.summary(page)
+  local words = {}
   for _, line in ipairs(page.lines) do
-    if line:find "%S" then return (line:gsub("%.%s*$", "")) end
+    if line:find "%S" then words[#words + 1] = line elseif #words > 0 then break end
   end
-  return ""
+  local text = table.concat(words, " ")
+  return text:match "^(.-)%.%s" or (text:gsub("%.%s*$", ""))
 end
 
 return docs

@@ -40,7 +40,10 @@ local function add_table(out, title, rows)
   out[#out + 1] = title
   local width = 0
   for _, row in ipairs(rows) do width = math.max(width, #row[1]) end
-  for _, row in ipairs(rows) do out[#out + 1] = ("  %-" .. width .. "s  %s"):format(row[1], row[2]) end
+  for _, row in ipairs(rows) do
+    local text = options.wrap(row[2], 90 - width, (" "):rep(width + 4))
+    out[#out + 1] = ("  %-" .. width .. "s  %s"):format(row[1], text)
+  end
 end
 
 local function overview()
