@@ -8,30 +8,30 @@
 ---     0-59    0-59    0-23  1-31          1-12     1-7          1970-2099
 ---                                         JAN-DEC  SUN-SAT
 ---
----  *  every value            5,10  a list            1-5   a range; 22-2 and FRI-MON wrap
----  */15  every 15th          5/15  every 15th from 5 on    1-30/2  every 2nd of a range
----  ?  no choice: stands in exactly one of the two day fields
----  L  last day of the month; L-3 three days before it; LW the last working day
----  15W  the working day (Monday to Friday) nearest to the 15th, within the month
----  6L  the last Friday of the month; 6#3 the third Friday; L alone in day-of-week is Saturday
+---     *  every value            5,10  a list            1-5   a range; 22-2 and FRI-MON wrap
+---     */15  every 15th          5/15  every 15th from 5 on    1-30/2  every 2nd of a range
+---     ?  no choice: stands in exactly one of the two day fields
+---     L  last day of the month; L-3 three days before it; LW the last working day
+---     15W  the working day (Monday to Friday) nearest to the 15th, within the month
+---     6L  the last Friday of the month; 6#3 the third Friday; L alone in day-of-week is Saturday
 ---
 --- Here 1 is Sunday and 7 is Saturday. Beyond Quartz, a step after named ranges counts
 --- (JAN-MAR/2 is January and March; Quartz drops it) and # may stand in a list.
 ---
 --- Five fields are crontab's: minute hour day-of-month month day-of-week, where 0 and 7 are
---- Sunday and, if both day fields are restricted, either is enough. So are @hourly, @daily,
---- @midnight, @weekly, @monthly, @yearly and @annually. `5/15` is refused there, because
---- crons disagree about it: write `5-59/15`.
+--- Sunday and, if both day fields are restricted, either is enough; `5/15` is refused there,
+--- because crons disagree about it: write `5-59/15`. The nicknames @hourly, @daily, @midnight,
+--- @weekly, @monthly, @yearly and @annually are understood too.
 ---
 --- When clocks change (option `dst`):
 ---
----   "once"    (default) A fixed time (seconds, minutes, hours without * and /) that the
----             clock skips fires right after the gap, if that is three hours at most; one
----             that comes twice fires the first time only. Any other expression keeps its pace: it fires
----             whenever the local time matches.
----   "quartz"  as Quartz 2.5: a skipped time is left out, a repeated one fires the second
----             time only, even for an expression such as every 15 minutes.
----   "each"    a skipped time is left out, a repeated one fires both times.
+---     "once"    (default) A fixed time (seconds, minutes, hours without * and /) that the
+---               clock skips fires right after the gap, if that is three hours at most; one
+---               that comes twice fires the first time only. Any other expression keeps
+---               its pace: it fires whenever the local time matches.
+---     "quartz"  as Quartz 2.5: a skipped time is left out, a repeated one fires the second
+---               time only, even for an expression such as every 15 minutes.
+---     "each"    a skipped time is left out, a repeated one fires both times.
 ---
 --- Example:
 ---

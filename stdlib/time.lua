@@ -111,8 +111,8 @@ function time.add(t, offsets, timezone) end
 
 --- The business time of a scheduled time: the same local time one calendar day before.
 ---
---- Where that local time does not exist it is moved later by the length of the gap; where it comes twice, it
---- is the one with the scheduled time's offset if there is one, else the first.
+--- Where that local time does not exist it is moved later by the length of the gap; where it
+--- comes twice, it is the one with the scheduled time's offset if there is one, else the first.
 ---@param scheduled number
 ---@param timezone? string  default "UTC"
 ---@return number
