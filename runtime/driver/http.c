@@ -469,7 +469,7 @@ const char *tm_http_header(const struct tm_http_reply *reply, const char *name)
 int64_t tm_http_date_ms(const char *text)
 {
   time_t t = curl_getdate(text, NULL);
-  return t == (time_t)-1 ? -1 : (int64_t)t * 1000;
+  return t < 0 || t > 253402300799 ? -1 : (int64_t)t * 1000; /* up to year 9999 */
 }
 
 void tm_http_reply_free(struct tm_http_reply *reply)

@@ -237,7 +237,7 @@ int64_t tm_parse_iso_ms(const char *text)
 {
   struct tm t = {0};
   const char *rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &t);
-  if (rest == NULL)
+  if (rest == NULL || t.tm_year > 8099 || t.tm_year < 70)
     return -1;
   int ms = 0;
   if (*rest == '.') {
