@@ -11,7 +11,7 @@ local json = require "json"
 local launch = require "tidemill.launch"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
-local text = require "tidemill.text"
+local utf = require "tidemill.text"
 
 local node = {}
 
@@ -42,7 +42,7 @@ function Context.__index(self, key)
 end
 
 local function report(self, message)
-  self.out:write(json.encode(text.clean_all(message)), "\n")
+  self.out:write(json.encode(utf.clean_all(message)), "\n")
   self.out:flush()
 end
 
@@ -92,8 +92,8 @@ local function session_name(self)
     if #name <= bytes then return name end
     return name:sub(1, utf8.offset(name, 0, bytes + 1) - 1) -- between characters
   end
-  local node = cut(self.node, math.max(room // 2, room - #self.flow))
-  return ("tidemill %s/%s/%s"):format(cut(self.flow, room - #node), self.run_id, node)
+  local shown = cut(self.node, math.max(room // 2, room - #self.flow))
+  return ("tidemill %s/%s/%s"):format(cut(self.flow, room - #shown), self.run_id, shown)
 end
 
 -- Sessions are named by what the node does with them; rows are moved on "data" sessions.

@@ -112,9 +112,34 @@ local flow = {}
 ---@field mode? "append"  (default "append")
 
 ---@class flow.LuaFields : flow.NodeFields
----@field run fun(ctx: table): table<string, string>?  the work; every module may be required in
+---@field run fun(ctx: flow.Context): table<string, string>?  the work; every module may be required in
 ---it. What it returns are the node's outputs
 ---@field outputs? string[]  names of the outputs, for `${name}` in nodes behind this one
+
+--- What the function of a flow.lua node is given. Methods are called with a colon:
+--- `ctx:output("rows", 5)`. Connections made here carry flow, run and node in their
+--- application_name, and are ended if the attempt is lost.
+---@class flow.Context
+---@field flow string        name of the flow
+---@field node string        name of the node
+---@field run_id string
+---@field attempt integer    1, and one more for each retry
+---@field scheduled number   the scheduled time, epoch seconds
+---@field business number    the business time, epoch seconds
+---@field timezone string
+---@field vars table<string, string>  every variable of the node, outputs before it included
+---@field upstream table<string, table<string, string|number|boolean>>
+---outputs by node and name, of all nodes before this one
+---@field output fun(self, name: string, value: string|number|boolean)  hands a value to the nodes behind
+---@field progress fun(self, p: {rows: integer?, bytes: integer?, detail: string?})
+---shows how far the node is; cheap, call it often
+---@field log fun(self, level: "debug"|"info"|"warn"|"error", format: string, ...)
+---a line in the log, as by string.format
+---@field postgres fun(self, connection: string, opts: table?): pg.Conn
+---connects to a database of the project; opts as of pg.connect
+---@field store fun(self, connection: string): oss.Store  opens an object store of the project
+---@field location fun(self, location: string): oss.Store, string
+---opens the store of "connection:path/" and gives the key prefix
 
 --- One node, as the functions below return it.
 ---@class flow.Node

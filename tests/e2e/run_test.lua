@@ -97,14 +97,15 @@ function TestRun.test_independent_nodes_run_side_by_side()
     require "proc".poll({}, 1)
   end },]]
   flow(node:format "a" .. node:format "b")
-  local function elapsed()
-    local _, found = recorded()
-    return found.ended_at - found.started_at
+  local function overlap()
+    local _, _, attempts = recorded()
+    local a, b = attempts[1], attempts[2]
+    return a.started_at < b.ended_at and b.started_at < a.ended_at
   end
   lu.assertEquals(run("--jobs", "2").code, 0)
-  lu.assertTrue(elapsed() < 1900 * SLOW, elapsed())
+  lu.assertTrue(overlap())
   lu.assertEquals(run("--jobs", "1").code, 0)
-  lu.assertTrue(elapsed() >= 2000, elapsed())
+  lu.assertFalse(overlap())
 end
 
 function TestRun.test_a_node_sees_its_context()
@@ -237,7 +238,7 @@ function TestRun.test_an_endless_loop_times_out()
   lu.assertEquals(r.code, 1)
   lu.assertStrContains(r.out, "no end after 1 s")
   local _, found, attempts = recorded()
-  lu.assertTrue(found.ended_at - found.started_at < 5000 * SLOW)
+  lu.assertTrue(found.ended_at - found.started_at < 9000 * SLOW)
   lu.assertNil(attempts[1].exit_signal) -- it ended by itself when asked
 end
 
@@ -300,7 +301,7 @@ function TestRun.test_a_timeout_cancels_the_query_at_the_server()
   lu.assertEquals(r.code, 1, r.all)
   lu.assertStrContains(r.out, "no end after 1 s")
   local _, found = recorded()
-  lu.assertTrue(found.ended_at - found.started_at < 8000 * SLOW)
+  lu.assertTrue(found.ended_at - found.started_at < 9000 * SLOW)
   eventually(function() return sessions(conn) == 0 end, "the session ends")
 end
 
@@ -576,7 +577,7 @@ function TestRun.test_a_pipe_gets_plain_lines()
   lu.assertStrContains(r.err, "second: success")
 end
 
-function TestRun.test_a_chain_of_forty_trivial_nodes_is_quick()
+function TestRun.test_a_chain_of_forty_trivial_nodes_is_cheap()
   flow [[ (function()
     local nodes = {}
     for i = 1, 40 do nodes[i] = flow.lua("n" .. i) { after = i > 1 and "n" .. i - 1 or nil, run = function() end } end
@@ -584,8 +585,10 @@ function TestRun.test_a_chain_of_forty_trivial_nodes_is_quick()
   end)() ]]
   local r = run()
   lu.assertEquals(r.code, 0, r.all)
-  local _, found = recorded()
-  lu.assertTrue(found.ended_at - found.started_at < 2000 * SLOW, found.ended_at - found.started_at)
+  local _, _, attempts = recorded()
+  local cpu_ms = 0 -- time would be that of the machine's other work too
+  for _, attempt in ipairs(attempts) do cpu_ms = cpu_ms + attempt.cpu_ms end
+  lu.assertTrue(cpu_ms < 40 * 40 * SLOW, cpu_ms)
 end
 
 os.exit(lu.LuaUnit.run())
