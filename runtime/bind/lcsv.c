@@ -135,6 +135,8 @@ static int reader_next(lua_State *L)
   }
   if (!r->named) {
     push_names(L, r->decoder);
+    tm_lua_checkcolumns(L, -1, "header"); /* a name that comes twice would lose a field */
+    lua_pop(L, 1);
     lua_pushvalue(L, -1);
     lua_replace(L, 2 + NAMES);
     lua_rawseti(L, 2, NAMES);

@@ -413,18 +413,28 @@ static enum outcome read_record(struct tm_decoder *d, struct tm_error *err)
 
 /* ---- the header ---- */
 
+static char *copy_name(const struct tm_field *f)
+{
+  char *name = malloc(f->len + 1);
+  if (name == NULL)
+    return NULL;
+  size_t n = f->data != NULL ? f->len : 0;
+  if (n > 0)
+    memcpy(name, f->data, n);
+  name[n] = '\0';
+  return name;
+}
+
 static bool adopt_names(struct tm_decoder *d, struct tm_error *err)
 {
   const struct tm_row *row = &d->row;
   d->names = calloc(row->count, sizeof *d->names);
-  for (size_t i = 0; d->names != NULL && i < row->count; i++) {
-    const struct tm_field *f = &row->fields[i];
-    d->names[i] = strndup(f->data != NULL ? f->data : "", f->data != NULL ? f->len : 0);
-    if (d->names[i] == NULL)
-      break;
-    d->name_count++;
-  }
-  return (d->names != NULL && d->name_count == row->count) || no_memory(err);
+  if (d->names == NULL)
+    return no_memory(err);
+  for (; d->name_count < row->count; d->name_count++)
+    if ((d->names[d->name_count] = copy_name(&row->fields[d->name_count])) == NULL)
+      return no_memory(err);
+  return true;
 }
 
 /* Takes the names, or compares them with those the caller gave. */

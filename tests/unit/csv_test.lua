@@ -24,6 +24,10 @@ function TestParse.test_a_header_names_the_fields()
     { { id = "1", name = "x" } })
 end
 
+function TestParse.test_a_header_with_a_name_twice_is_refused()
+  lu.assertErrorMsgContains("header: 'a' stands there twice", parse, "a,a\n1,2\n", { header = true })
+end
+
 function TestParse.test_given_names()
   lu.assertEquals(parse("1,x\n", { columns = { "id", "name" } }), { { id = "1", name = "x" } })
 end
