@@ -27,6 +27,13 @@ local function kill() return admin:value("SELECT pg_terminate_backend($1, 5000)"
 -- Enough to be flushed, then silence.
 local SLOW = "SELECT repeat('x', 10000) FROM generate_series(1, 100) UNION ALL SELECT pg_sleep(60)::text"
 
+-- The server's last words get lost when its socket is full or has unread data.
+local function fails_lost(f)
+  local ok, err = pcall(f)
+  lu.assertFalse(ok, "nothing was raised")
+  lu.assertTrue(err.kind == "io" or err.kind == "server" and err.code == "57P01", tostring(err))
+end
+
 local HASH = "SELECT count(*) || '/' || coalesce(sum(hashtextextended(x::text, 0)::numeric), 0) FROM %s x"
 local MIXED = [[CREATE TABLE mixed AS SELECT g::int AS id, g::bigint * 7919 AS big, (g % 1000) / 100.0 AS n,
   '2024-01-01'::timestamptz + g * interval '1 second' AS at, g / 7.0::float8 AS f,
@@ -63,7 +70,8 @@ function TestOut.test_no_rows_is_an_end()
 end
 
 function TestOut.test_long_rows_between_short_ones_are_whole()
-  local src <close> = c:copy_out [[COPY (SELECT repeat(chr(96 + g), CASE WHEN g = 3 THEN 100000000 WHEN g = 5 THEN 300000 ELSE 10 END)
+  local src <close> = c:copy_out [[COPY (SELECT
+    repeat(chr(96 + g), CASE WHEN g = 3 THEN 100000000 WHEN g = 5 THEN 300000 ELSE 10 END)
     FROM generate_series(1, 6) g) TO STDOUT]]
   local got = {}
   for bytes in src.read, src do
@@ -94,8 +102,7 @@ function TestOut.test_a_killed_server_process_is_an_error()
   local src <close> = c:copy_out "COPY (SELECT generate_series(1, 1000000000)) TO STDOUT"
   src:read()
   kill()
-  local err = fails("server", function() while src:read() do end end)
-  lu.assertEquals(err.code, "57P01")
+  fails_lost(function() while src:read() do end end)
   lu.assertEquals(c:state(), "broken")
 end
 
@@ -221,11 +228,10 @@ function TestIn.test_a_killed_server_process_loads_nothing()
   local sink <close> = c:copy_in "COPY t FROM STDIN"
   sink:write(("1\tx\n"):rep(1000))
   kill()
-  local err = fails("server", function()
+  fails_lost(function()
     for _ = 1, 100 do sink:write(("1\tx\n"):rep(1000)) end
     sink:finish()
   end)
-  lu.assertEquals(err.code, "57P01")
   lu.assertEquals({ count(), c:state() }, { 0, "broken" })
 end
 
@@ -252,8 +258,8 @@ function TestPump.test_two_servers_hold_the_same_rows_afterwards()
   admin:exec(MIXED)
   local there <close> = pg.connect(URI2, { session = "data" })
   for _, how in ipairs { "", "(FORMAT csv)", "(FORMAT binary)" } do
-    there:exec [[DROP TABLE IF EXISTS mixed; CREATE TABLE mixed (id int, big bigint, n numeric, at timestamptz, f float8,
-      s text, even boolean)]]
+    there:exec [[DROP TABLE IF EXISTS mixed;
+      CREATE TABLE mixed (id int, big bigint, n numeric, at timestamptz, f float8, s text, even boolean)]]
     local src <close> = c:copy_out("COPY mixed TO STDOUT " .. how)
     local sink <close> = there:copy_in("COPY mixed FROM STDIN " .. how)
     local stats = stream.pump(src, sink)
