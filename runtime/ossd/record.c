@@ -38,6 +38,18 @@ void tm_ossd_record_free(struct tm_ossd_record *r)
   r->header_count = r->segment_count = 0;
 }
 
+/* n bytes as a string; they need not end in a NUL, as strndup may want. */
+static char *copy_bytes(const char *bytes, size_t n)
+{
+  char *copy = malloc(n + 1);
+  if (copy == NULL)
+    return NULL;
+  if (n > 0)
+    memcpy(copy, bytes, n);
+  copy[n] = '\0';
+  return copy;
+}
+
 bool tm_ossd_record_add(struct tm_ossd_record *r, const char *name, const char *value,
                         size_t value_len)
 {
@@ -45,7 +57,7 @@ bool tm_ossd_record_add(struct tm_ossd_record *r, const char *name, const char *
     r->headers = calloc(TM_OSSD_HEADERS, sizeof *r->headers);
   if (r->headers == NULL || r->header_count == TM_OSSD_HEADERS)
     return false;
-  char *n = strdup(name), *v = strndup(value, value_len);
+  char *n = strdup(name), *v = copy_bytes(value, value_len);
   if (n == NULL || v == NULL) {
     free(n);
     free(v);
@@ -216,7 +228,7 @@ bool tm_ossd_record_parse(const char *bytes, size_t n, struct tm_ossd_record *r,
   const char *start = bytes + n - FOOTER - length;
   if (!read_hex(bytes + n - FOOTER + 16, &crc) || crc != tm_crc64(0, start, length))
     return broken(err, "the checksum of its record is wrong");
-  char *copy = strndup(start, length);
+  char *copy = copy_bytes(start, (size_t)length);
   if (copy == NULL) {
     tm_error_set(err, TM_EMEMORY, "out of memory");
     return false;
