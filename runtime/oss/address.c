@@ -257,8 +257,9 @@ bool tm_address_of(const struct tm_address *a, const char *key,
     snprintf(host, TM_HOST_SIZE * 2, "%s", a->host);
   if (!tm_buffer_addc(path, '/'))
     return false;
+  bool slash = key != NULL || a->scheme == TM_OSS_OSS; /* as OSS signs it */
   if (a->style == TM_ADDR_PATH &&
-      !(tm_buffer_adds(path, a->bucket) && (key == NULL || tm_buffer_addc(path, '/'))))
+      !(tm_buffer_adds(path, a->bucket) && (!slash || tm_buffer_addc(path, '/'))))
     return false;
   return key == NULL || tm_encode_path(path, key, strlen(key));
 }
