@@ -68,7 +68,8 @@ static int64_t integer_field(lua_State *L, int table, const char *name)
 }
 
 /* An array of {name, value}; leaves one userdata on the stack that holds the pairs. */
-static struct tm_pair *pairs_field(lua_State *L, int table, const char *name, size_t *count)
+static struct tm_pair *pairs_field(lua_State *L, int table, const char *name,
+                                   size_t *count)
 {
   lua_getfield(L, table, name);
   *count = lua_istable(L, -1) ? (size_t)luaL_len(L, -1) : 0;

@@ -32,8 +32,8 @@ bool tm_digest(enum tm_digest_kind kind, const void *bytes, size_t n, unsigned c
   return EVP_Digest(n > 0 ? bytes : "", n, out, NULL, method(kind), NULL) == 1;
 }
 
-bool tm_hmac(enum tm_digest_kind kind, const void *key, size_t key_len,
-             const void *bytes, size_t n, unsigned char *out)
+bool tm_hmac(enum tm_digest_kind kind, const void *key, size_t key_len, const void *bytes,
+             size_t n, unsigned char *out)
 {
   if (key_len > INT32_MAX)
     return false;
@@ -132,7 +132,8 @@ bool tm_unbase64(const char *text, size_t n, struct tm_buffer *out)
   /* EVP_DecodeBlock skips blanks at either end and stops at others: refuse those first */
   for (size_t i = 0; i < n - pad; i++)
     if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-               text[i]) == NULL || text[i] == '\0')
+               text[i]) == NULL ||
+        text[i] == '\0')
       return false;
   if (n % 4 != 0 || n > INT32_MAX || !tm_buffer_reserve(out, n / 4 * 3 + 1))
     return false;

@@ -19,12 +19,12 @@ size_t tm_digest_size(enum tm_digest_kind kind);
 
 /* The digest of `n` bytes into out[tm_digest_size(kind)]. False: libcrypto refused (out
 ** of memory, or MD5 forbidden by a FIPS policy). */
-bool tm_digest(enum tm_digest_kind kind, const void *bytes, size_t n,
-               unsigned char *out) TM_MUSTCHECK;
+bool tm_digest(enum tm_digest_kind kind, const void *bytes, size_t n, unsigned char *out)
+    TM_MUSTCHECK;
 
 /* HMAC (RFC 2104) of `n` bytes with a key of `key_len` bytes (may be 0). */
-bool tm_hmac(enum tm_digest_kind kind, const void *key, size_t key_len,
-             const void *bytes, size_t n, unsigned char *out) TM_MUSTCHECK;
+bool tm_hmac(enum tm_digest_kind kind, const void *key, size_t key_len, const void *bytes,
+             size_t n, unsigned char *out) TM_MUSTCHECK;
 
 /* A digest fed piece by piece. */
 struct tm_hasher;

@@ -73,7 +73,7 @@ static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
 static struct tm broken_down(int64_t time)
 {
   struct tm t;
-  time_t clamped = time < FIRST_SECOND ? FIRST_SECOND
+  time_t clamped = time < FIRST_SECOND  ? FIRST_SECOND
                    : time > LAST_SECOND ? LAST_SECOND
                                         : time;
   gmtime_r(&clamped, &t);

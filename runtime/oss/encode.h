@@ -17,14 +17,15 @@ bool tm_encode_path(struct tm_buffer *out, const char *bytes, size_t n) TM_MUSTC
 
 /* Appends n bytes with each %XX undone once; '+' stays. False with TM_EDATA (a '%' without
 ** two hex digits) or TM_EMEMORY; `out` may then hold a part. */
-bool tm_decode(struct tm_buffer *out, const char *text, size_t n,
-               struct tm_error *err) TM_MUSTCHECK;
+bool tm_decode(struct tm_buffer *out, const char *text, size_t n, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Seconds since 1970 UTC as text with its NUL; years 0 to 9999, else clamped there. */
 #define TM_DATE_SIZE 32
-void tm_date_rfc1123(int64_t time, char out[TM_DATE_SIZE]);   /* Sun, 02 Jun 2024 08:09:10 GMT */
+void tm_date_rfc1123(int64_t time,
+                     char out[TM_DATE_SIZE]); /* Sun, 02 Jun 2024 08:09:10 GMT */
 void tm_date_iso_basic(int64_t time, char out[TM_DATE_SIZE]); /* 20240602T080910Z */
-void tm_date_iso(int64_t time, char out[TM_DATE_SIZE]);       /* 2024-06-02T08:09:10.000Z */
+void tm_date_iso(int64_t time, char out[TM_DATE_SIZE]); /* 2024-06-02T08:09:10.000Z */
 
 /* The reverse, strict in form and range; false on anything else. */
 bool tm_date_parse_rfc1123(const char *text, int64_t *time) TM_MUSTCHECK;

@@ -15,30 +15,91 @@
 #include "oss/encode.h"
 
 /* Query parameters that OSS V1 signs, sorted (object-storage notes, part 2). */
-static const char *const v1_subresources[] = {
-    "acl", "append", "asyncFetch", "bucketInfo", "callback", "callback-var", "cname", "comp",
-    "continuation-token", "cors", "delete", "encryption", "endTime", "group", "img",
-    "inventory", "inventoryId", "lifecycle", "link", "live", "location", "logging",
-    "metaQuery", "objectInfo", "objectMeta", "partNumber", "policy", "position", "qos",
-    "qosInfo", "referer", "regionList", "replication", "replicationLocation",
-    "replicationProgress", "requestPayment", "resourceGroup", "response-cache-control",
-    "response-content-disposition", "response-content-encoding", "response-content-language",
-    "response-content-type", "response-expires", "restore", "security-token", "sequential",
-    "startTime", "stat", "status", "style", "styleName", "symlink", "tagging",
-    "transferAcceleration", "udf", "uploadId", "uploads", "versionId", "versioning",
-    "versions", "vod", "website", "worm", "wormExtend", "wormId", "x-oss-ac-forward-allow",
-    "x-oss-ac-source-ip", "x-oss-ac-subnet-mask", "x-oss-ac-vpc-id", "x-oss-async-process",
-    "x-oss-process", "x-oss-request-payer", "x-oss-traffic-limit"};
+static const char *const v1_subresources[] = {"acl",
+                                              "append",
+                                              "asyncFetch",
+                                              "bucketInfo",
+                                              "callback",
+                                              "callback-var",
+                                              "cname",
+                                              "comp",
+                                              "continuation-token",
+                                              "cors",
+                                              "delete",
+                                              "encryption",
+                                              "endTime",
+                                              "group",
+                                              "img",
+                                              "inventory",
+                                              "inventoryId",
+                                              "lifecycle",
+                                              "link",
+                                              "live",
+                                              "location",
+                                              "logging",
+                                              "metaQuery",
+                                              "objectInfo",
+                                              "objectMeta",
+                                              "partNumber",
+                                              "policy",
+                                              "position",
+                                              "qos",
+                                              "qosInfo",
+                                              "referer",
+                                              "regionList",
+                                              "replication",
+                                              "replicationLocation",
+                                              "replicationProgress",
+                                              "requestPayment",
+                                              "resourceGroup",
+                                              "response-cache-control",
+                                              "response-content-disposition",
+                                              "response-content-encoding",
+                                              "response-content-language",
+                                              "response-content-type",
+                                              "response-expires",
+                                              "restore",
+                                              "security-token",
+                                              "sequential",
+                                              "startTime",
+                                              "stat",
+                                              "status",
+                                              "style",
+                                              "styleName",
+                                              "symlink",
+                                              "tagging",
+                                              "transferAcceleration",
+                                              "udf",
+                                              "uploadId",
+                                              "uploads",
+                                              "versionId",
+                                              "versioning",
+                                              "versions",
+                                              "vod",
+                                              "website",
+                                              "worm",
+                                              "wormExtend",
+                                              "wormId",
+                                              "x-oss-ac-forward-allow",
+                                              "x-oss-ac-source-ip",
+                                              "x-oss-ac-subnet-mask",
+                                              "x-oss-ac-vpc-id",
+                                              "x-oss-async-process",
+                                              "x-oss-process",
+                                              "x-oss-request-payer",
+                                              "x-oss-traffic-limit"};
 
 /* What differs between the two V4 schemes. */
 struct flavour {
-  const char *algorithm, *secret_prefix, *service, *terminator, *header_prefix, *signature;
+  const char *algorithm, *secret_prefix, *service, *terminator, *header_prefix,
+      *signature;
 };
 
-static const struct flavour oss_flavour = {"OSS4-HMAC-SHA256",  "aliyun_v4", "oss",
-                                           "aliyun_v4_request", "x-oss-",    "x-oss-signature"};
-static const struct flavour s3_flavour = {"AWS4-HMAC-SHA256", "AWS4",   "s3",
-                                          "aws4_request",     "x-amz-", "X-Amz-Signature"};
+static const struct flavour oss_flavour = {
+    "OSS4-HMAC-SHA256",  "aliyun_v4", "oss",
+    "aliyun_v4_request", "x-oss-",    "x-oss-signature"};
+static const struct flavour s3_flavour = {
+    "AWS4-HMAC-SHA256", "AWS4", "s3", "aws4_request", "x-amz-", "X-Amz-Signature"};
 
 static const struct flavour *flavour_of(enum tm_sign_scheme scheme)
 {
@@ -160,8 +221,8 @@ static bool signed_headers(const struct tm_sign_request *r, struct list *list)
     if (!is_signed_header(r, r->headers[i].name))
       continue;
     struct item *item = &list->items[list->count];
-    *item = (struct item){.name = lower_case(r->headers[i].name),
-                          .value = r->headers[i].value, .order = i};
+    *item = (struct item){
+        .name = lower_case(r->headers[i].name), .value = r->headers[i].value, .order = i};
     if (item->name == NULL)
       return false;
     list->count++;
@@ -196,7 +257,8 @@ static bool add_value(struct tm_buffer *out, const char *value, bool collapse)
 }
 
 /* "name:value\n" lines; several headers of one name share a line, joined by commas. */
-static bool add_header_lines(struct tm_buffer *out, const struct list *list, bool collapse)
+static bool add_header_lines(struct tm_buffer *out, const struct list *list,
+                             bool collapse)
 {
   for (size_t i = 0; i < list->count; i++) {
     const struct item *item = &list->items[i];
@@ -416,7 +478,8 @@ static bool add_v1_subresources(struct tm_buffer *out, const struct tm_sign_requ
   qsort(chosen, count, sizeof *chosen, compare_parameters);
   bool ok = true;
   for (size_t i = 0; ok && i < count; i++)
-    ok = tm_buffer_addc(out, i == 0 ? '?' : '&') && tm_buffer_adds(out, chosen[i]->name) &&
+    ok = tm_buffer_addc(out, i == 0 ? '?' : '&') &&
+         tm_buffer_adds(out, chosen[i]->name) &&
          (!has_text(chosen[i]->value) ||
           (tm_buffer_addc(out, '=') && tm_buffer_adds(out, chosen[i]->value)));
   free(chosen);
@@ -471,7 +534,8 @@ static bool check(const struct tm_sign_request *r, struct tm_error *err)
     tm_error_set(err, TM_EUSAGE, "no signature scheme given");
   } else if (r->method == NULL || !has_text(r->access_key_id) ||
              !has_text(r->access_key_secret)) {
-    tm_error_set(err, TM_EUSAGE, "a signature needs a method, an access key id and a secret");
+    tm_error_set(err, TM_EUSAGE,
+                 "a signature needs a method, an access key id and a secret");
   } else if (r->scheme != TM_SIGN_OSS_V1 && !has_text(r->region)) {
     tm_error_set(err, TM_EUSAGE, "a V4 signature needs a region");
   } else {
@@ -508,9 +572,10 @@ bool tm_query_string(const struct tm_pair *query, size_t count, struct tm_buffer
 {
   for (size_t i = 0; i < count; i++) {
     const struct tm_pair *p = &query[i];
-    if ((i > 0 && !tm_buffer_addc(out, '&')) || !tm_encode(out, p->name, strlen(p->name)) ||
-        (p->value != NULL && (!tm_buffer_addc(out, '=') ||
-                              !tm_encode(out, p->value, strlen(p->value)))))
+    if ((i > 0 && !tm_buffer_addc(out, '&')) ||
+        !tm_encode(out, p->name, strlen(p->name)) ||
+        (p->value != NULL &&
+         (!tm_buffer_addc(out, '=') || !tm_encode(out, p->value, strlen(p->value)))))
       return false;
   }
   return true;
@@ -609,8 +674,8 @@ bool tm_sign_chunk(const struct tm_sign_chunk *c, struct tm_buffer *string_to_si
   tm_date_iso_basic(c->time, date);
   s->len = 0;
   bool ok = sha256_hex("", 0, empty) &&
-            tm_buffer_addf(s, "AWS4-HMAC-SHA256-%s\n%s\n", c->trailer ? "TRAILER" : "PAYLOAD",
-                           date) &&
+            tm_buffer_addf(s, "AWS4-HMAC-SHA256-%s\n%s\n",
+                           c->trailer ? "TRAILER" : "PAYLOAD", date) &&
             add_scope(s, TM_SIGN_S3_V4, c->time, c->region) &&
             tm_buffer_addf(s, "\n%s\n", c->previous) &&
             (c->trailer || tm_buffer_addf(s, "%s\n", empty)) &&

@@ -20,24 +20,26 @@ struct tm_pair {
 
 struct tm_sign_request {
   enum tm_sign_scheme scheme;
-  const char *method;  /* upper case */
-  const char *bucket;  /* NULL or "" at service level */
-  const char *key;     /* raw bytes, unencoded; NULL or "" at bucket level */
-  const char *path;    /* S3 only: the path as on the wire, encoded once; "" means "/" */
-  const char *region;  /* signing form: "cn-hangzhou", "us-east-1" */
-  const struct tm_pair *query; /* decoded; the signature itself, if there, is passed over */
+  const char *method; /* upper case */
+  const char *bucket; /* NULL or "" at service level */
+  const char *key;    /* raw bytes, unencoded; NULL or "" at bucket level */
+  const char *path;   /* S3 only: the path as on the wire, encoded once; "" means "/" */
+  const char *region; /* signing form: "cn-hangzhou", "us-east-1" */
+  const struct tm_pair
+      *query; /* decoded; the signature itself, if there, is passed over */
   size_t query_count;
   const struct tm_pair *headers; /* all that will be sent, Host included */
   size_t header_count;
   const char *additional_headers; /* OSS V4: "host;range", any order; or NULL */
-  const char *signed_headers;     /* S3: "host;range;...", any order. NULL: host, content-type,
+  const char
+      *signed_headers;      /* S3: "host;range;...", any order. NULL: host, content-type,
                                      content-md5 and every x-amz- header that is there */
-  const char *payload_hash;       /* S3: what x-amz-content-sha256 carries; NULL:
+  const char *payload_hash; /* S3: what x-amz-content-sha256 carries; NULL:
                                      UNSIGNED-PAYLOAD. OSS V4 is always unsigned */
-  int64_t time;                   /* seconds since 1970 UTC */
-  int64_t expires;                /* presigned: seconds of validity; else 0 */
+  int64_t time;             /* seconds since 1970 UTC */
+  int64_t expires;          /* presigned: seconds of validity; else 0 */
   const char *access_key_id, *access_key_secret;
-  const char *security_token;     /* or NULL; only tm_presign reads it, a header-signed
+  const char *security_token; /* or NULL; only tm_presign reads it, a header-signed
                                      request carries it among `headers` */
 };
 
@@ -70,16 +72,16 @@ bool tm_presign(const struct tm_sign_request *request, struct tm_buffer *query_s
                 struct tm_error *err) TM_MUSTCHECK;
 
 /* Appends the query (without '?') as it goes on the wire: "a=1&b", in the order given. */
-bool tm_query_string(const struct tm_pair *query, size_t count,
-                     struct tm_buffer *out) TM_MUSTCHECK;
+bool tm_query_string(const struct tm_pair *query, size_t count, struct tm_buffer *out)
+    TM_MUSTCHECK;
 
 /* The key that signs, derived from the secret; good for one day, region and scheme (V4). */
 struct tm_sign_key {
   unsigned char bytes[32];
 };
 bool tm_sign_derive(enum tm_sign_scheme scheme, const char *secret, int64_t time,
-                    const char *region, struct tm_sign_key *key,
-                    struct tm_error *err) TM_MUSTCHECK;
+                    const char *region, struct tm_sign_key *key, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* One link of a chain of S3 streaming signatures (aws-chunked). */
 struct tm_sign_chunk {

@@ -33,7 +33,8 @@ bool tm_ossd_set_vendor(struct tm_ossd_exchange *x, const char *name, const char
 }
 
 /* The etag in the vendor's case. */
-static void cased(const struct tm_ossd_exchange *x, const char *etag, char out[TM_OSSD_ETAG])
+static void cased(const struct tm_ossd_exchange *x, const char *etag,
+                  char out[TM_OSSD_ETAG])
 {
   snprintf(out, TM_OSSD_ETAG, "%s", etag);
   for (char *p = out; !x->request.s3 && *p != '\0'; p++)
@@ -61,8 +62,9 @@ bool tm_ossd_open_root(struct tm_ossd_exchange *x, const char *name)
 {
   static const char space[] = " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"";
   x->answer.body.len = 0;
-  return tm_buffer_addf(&x->answer.body, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<%s%s>",
-                        name, x->request.s3 ? space : "");
+  return tm_buffer_addf(&x->answer.body,
+                        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<%s%s>", name,
+                        x->request.s3 ? space : "");
 }
 
 bool tm_ossd_open_element(struct tm_ossd_exchange *x, const char *name)
@@ -152,8 +154,9 @@ bool tm_ossd_refuse_result(struct tm_ossd_exchange *x, enum tm_ossd_result resul
     return tm_ossd_refuse(r, 404, "NoSuchUpload", "The specified upload does not exist.");
   case TM_OSSD_EXISTS:
     if (s3)
-      return tm_ossd_refuse(r, 412, "PreconditionFailed",
-                            "At least one of the pre-conditions you specified did not hold");
+      return tm_ossd_refuse(
+          r, 412, "PreconditionFailed",
+          "At least one of the pre-conditions you specified did not hold");
     return tm_ossd_refuse(r, 409, "FileAlreadyExists",
                           "The object you specified already exists and can not be "
                           "overwritten.");
@@ -161,8 +164,9 @@ bool tm_ossd_refuse_result(struct tm_ossd_exchange *x, enum tm_ossd_result resul
     return tm_ossd_refuse(r, 409, "BucketNotEmpty",
                           "The bucket you tried to delete is not empty.");
   case TM_OSSD_PRECONDITION:
-    return tm_ossd_refuse(r, 412, "PreconditionFailed",
-                          "At least one of the pre-conditions you specified did not hold");
+    return tm_ossd_refuse(
+        r, 412, "PreconditionFailed",
+        "At least one of the pre-conditions you specified did not hold");
   case TM_OSSD_BAD_PART:
     return tm_ossd_refuse(r, 400, "InvalidPart",
                           "One or more of the specified parts could not be found or the "
@@ -172,8 +176,9 @@ bool tm_ossd_refuse_result(struct tm_ossd_exchange *x, enum tm_ossd_result resul
     return tm_ossd_refuse(r, 400, "InvalidPartOrder",
                           "The list of parts was not in ascending order.");
   case TM_OSSD_PART_SIZE:
-    return tm_ossd_refuse(r, 400, "EntityTooSmall",
-                          "Your proposed upload is smaller than the minimum allowed size.");
+    return tm_ossd_refuse(
+        r, 400, "EntityTooSmall",
+        "Your proposed upload is smaller than the minimum allowed size.");
   case TM_OSSD_FULL:
     return tm_ossd_refuse(r, 503, "ServiceUnavailable",
                           "A limit of this development server is reached.");
@@ -191,7 +196,8 @@ static bool write_error(struct tm_ossd_exchange *x)
   x->answer.body.len = 0;
   return tm_buffer_adds(&x->answer.body,
                         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>") &&
-         tm_ossd_element(x, "Code", r->code) && tm_ossd_element(x, "Message", r->message) &&
+         tm_ossd_element(x, "Code", r->code) &&
+         tm_ossd_element(x, "Message", r->message) &&
          (!x->request.s3 || x->request.path == NULL ||
           tm_ossd_element(x, "Resource", x->request.path)) &&
          tm_ossd_element(x, "RequestId", x->id) &&

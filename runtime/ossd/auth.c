@@ -107,9 +107,9 @@ static bool v4_time(const struct tm_ossd_request *r, int64_t *time,
                         "The date of the credential is not the date of the request.");
 }
 
-static bool check_times(const struct tm_ossd_request *r, const struct tm_ossd_policy *policy,
-                        int64_t now, struct tm_sign_request *s,
-                        struct tm_ossd_refusal *refusal)
+static bool check_times(const struct tm_ossd_request *r,
+                        const struct tm_ossd_policy *policy, int64_t now,
+                        struct tm_sign_request *s, struct tm_ossd_refusal *refusal)
 {
   bool v1 = s->scheme == TM_SIGN_OSS_V1;
   if (v1 && r->auth.presigned) {
@@ -131,7 +131,8 @@ static bool check_times(const struct tm_ossd_request *r, const struct tm_ossd_po
     return false;
   if (!r->auth.presigned)
     return check_skew(policy, s->time, now, refusal);
-  if (!read_integer(r->auth.expires, &s->expires) || s->expires < 1 || s->expires > 604800)
+  if (!read_integer(r->auth.expires, &s->expires) || s->expires < 1 ||
+      s->expires > 604800)
     return tm_ossd_refuse(refusal, 400,
                           r->s3 ? "AuthorizationQueryParametersError" : "InvalidArgument",
                           "The validity must be 1 to 604800 seconds.");
@@ -152,16 +153,16 @@ static bool is_member(const char *names, const char *name)
   return false;
 }
 
-static bool check_region(const struct tm_ossd_request *r, const struct tm_ossd_policy *policy,
+static bool check_region(const struct tm_ossd_request *r,
+                         const struct tm_ossd_policy *policy,
                          struct tm_ossd_refusal *refusal)
 {
   if (policy->region == NULL || strcmp(policy->region, r->auth.region) == 0)
     return true;
   tm_ossd_refusal_add(refusal, "Region", policy->region);
-  return tm_ossd_refuse(refusal, 400,
-                        r->s3 ? "AuthorizationHeaderMalformed" : "InvalidArgument",
-                        "The region '%s' is wrong; expecting '%s'.", r->auth.region,
-                        policy->region);
+  return tm_ossd_refuse(
+      refusal, 400, r->s3 ? "AuthorizationHeaderMalformed" : "InvalidArgument",
+      "The region '%s' is wrong; expecting '%s'.", r->auth.region, policy->region);
 }
 
 static bool check_s3_headers(const struct tm_ossd_request *r,
@@ -177,8 +178,9 @@ static bool check_s3_headers(const struct tm_ossd_request *r,
     if (!must || is_member(r->auth.names, name))
       continue;
     tm_ossd_refusal_add(refusal, "HeadersNotSigned", name);
-    return tm_ossd_refuse(refusal, 403, "AccessDenied",
-                          "There were headers present in the request which were not signed");
+    return tm_ossd_refuse(
+        refusal, 403, "AccessDenied",
+        "There were headers present in the request which were not signed");
   }
   return true;
 }
@@ -190,7 +192,8 @@ static bool check_names(const struct tm_ossd_request *r, struct tm_ossd_refusal 
   for (const char *p = r->auth.names; *p != '\0';) {
     size_t n = strcspn(p, ";");
     snprintf(name, sizeof name, "%.*s", n < sizeof name ? (int)n : 0, p);
-    if (!r->s3 && (n == 0 || p[n + (p[n] == ';')] == ';' || (p[n] == ';' && p[n + 1] == '\0')))
+    if (!r->s3 &&
+        (n == 0 || p[n + (p[n] == ';')] == ';' || (p[n] == ';' && p[n + 1] == '\0')))
       return tm_ossd_refuse(refusal, 400, "InvalidArgument",
                             "AdditionalHeaders has an empty member.");
     if (tm_ossd_header(r, name) == NULL && !r->s3)
@@ -317,7 +320,8 @@ static bool check_signature(const struct tm_ossd_request *r,
       .access_key_id = key->id,
       .access_key_secret = key->secret,
   };
-  bool ok = check_times(r, policy, now, &s, refusal) && check_headers(r, policy, refusal) &&
+  bool ok = check_times(r, policy, now, &s, refusal) &&
+            check_headers(r, policy, refusal) &&
             compare_signature(r, &s, query, refusal) && check_token(r, key, refusal);
   free(query);
   who->key = key;
@@ -334,14 +338,16 @@ bool tm_ossd_verify(const struct tm_ossd_request *r, const struct tm_ossd_policy
     bool reads = strcmp(r->method, "GET") == 0 || strcmp(r->method, "HEAD") == 0;
     if (policy->anonymous_read && reads && r->bucket[0] != '\0')
       return true;
-    return tm_ossd_refuse(refusal, 403, "AccessDenied",
-                          "You have no right to access this object because of bucket acl.");
+    return tm_ossd_refuse(
+        refusal, 403, "AccessDenied",
+        "You have no right to access this object because of bucket acl.");
   }
   const struct tm_ossd_key *key = find_key(policy, r->auth.id);
   if (key == NULL) {
     tm_ossd_refusal_add(refusal, r->s3 ? "AWSAccessKeyId" : "OSSAccessKeyId", r->auth.id);
-    return tm_ossd_refuse(refusal, 403, "InvalidAccessKeyId",
-                          "The access key id you provided does not exist in our records.");
+    return tm_ossd_refuse(
+        refusal, 403, "InvalidAccessKeyId",
+        "The access key id you provided does not exist in our records.");
   }
   return check_signature(r, policy, now, key, who, refusal);
 }

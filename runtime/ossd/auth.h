@@ -14,9 +14,9 @@ struct tm_ossd_key {
 struct tm_ossd_policy {
   const struct tm_ossd_key *keys;
   size_t key_count;
-  const char *region;    /* V4 scopes must name it; NULL: any */
-  int64_t max_skew;      /* seconds */
-  bool anonymous_read;   /* GET and HEAD without a signature */
+  const char *region;  /* V4 scopes must name it; NULL: any */
+  int64_t max_skew;    /* seconds */
+  bool anonymous_read; /* GET and HEAD without a signature */
 };
 
 /* Why a request is refused: the store's error document. Zero it before; free after. */

@@ -34,7 +34,7 @@ struct tm_ossd_body {
   uint64_t left;                /* of this chunk */
   bool last;                    /* this chunk is the empty one */
   struct tm_buffer line;
-  struct tm_buffer trailer;           /* "name:value\n" lines as signed */
+  struct tm_buffer trailer; /* "name:value\n" lines as signed */
   char trailer_signature[65];
 };
 
@@ -202,7 +202,8 @@ static bool check_link(struct tm_ossd_body *b, const char *hash, const char *giv
     if (tm_buffer_cstr(&text) != NULL)
       tm_ossd_refusal_add(refusal, "StringToSign", text.data);
     tm_ossd_refuse(refusal, 403, "SignatureDoesNotMatch",
-                   "The signature of a %s does not match.", trailer ? "trailer" : "chunk");
+                   "The signature of a %s does not match.",
+                   trailer ? "trailer" : "chunk");
   }
   tm_buffer_free(&text);
   memcpy(b->previous, made, sizeof b->previous);
@@ -387,7 +388,8 @@ bool tm_ossd_body_finish(struct tm_ossd_body *b, struct tm_ossd_digest *digest,
     return false;
   digest->size = b->size;
   digest->crc = b->crc;
-  snprintf(digest->etag, sizeof digest->etag, "%016" PRIx64 "%016" PRIx64, b->crc, b->size);
+  snprintf(digest->etag, sizeof digest->etag, "%016" PRIx64 "%016" PRIx64, b->crc,
+           b->size);
   if (b->md5 == NULL)
     return true;
   if (!tm_hasher_finish(b->md5, md5))

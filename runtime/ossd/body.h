@@ -15,10 +15,10 @@ struct tm_ossd_body;
 enum { TM_OSSD_MEMORY_BODY = 2 << 20 }; /* longest XML document in bytes */
 
 struct tm_ossd_body_options {
-  int fd;               /* file to write from its start, or -1: keep in memory */
-  bool discard;         /* neither: count and check only */
-  bool no_md5;          /* the etag is made of CRC and size unless Content-MD5 came */
-  uint64_t most;        /* bytes; more is EntityTooLarge */
+  int fd;        /* file to write from its start, or -1: keep in memory */
+  bool discard;  /* neither: count and check only */
+  bool no_md5;   /* the etag is made of CRC and size unless Content-MD5 came */
+  uint64_t most; /* bytes; more is EntityTooLarge */
   const struct tm_ossd_request *request; /* must outlive the body */
   const struct tm_ossd_identity *who;
 };

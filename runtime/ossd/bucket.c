@@ -64,9 +64,10 @@ bool tm_ossd_put_bucket(struct tm_ossd_exchange *x)
   enum tm_ossd_result result =
       tm_ossd_bucket_create(x->server->store, x->request.bucket, &err);
   if (result == TM_OSSD_EXISTS && x->request.s3)
-    return tm_ossd_refuse(&x->refusal, 409, "BucketAlreadyOwnedByYou",
-                          "Your previous request to create the named bucket succeeded and "
-                          "you already own it.");
+    return tm_ossd_refuse(
+        &x->refusal, 409, "BucketAlreadyOwnedByYou",
+        "Your previous request to create the named bucket succeeded and "
+        "you already own it.");
   if (result != TM_OSSD_OK && result != TM_OSSD_EXISTS) /* OSS: again is no error */
     return tm_ossd_refuse_result(x, result, &err);
   x->answer.status = 200;
@@ -103,9 +104,10 @@ bool tm_ossd_bucket_location(struct tm_ossd_exchange *x)
   if (!find_bucket(x, NULL))
     return false;
   if (!x->request.s3) {
-    return tm_ossd_answer_xml(x, 200,
-                              tm_buffer_adds(&x->answer.body, "<?xml version=\"1.0\"?>\n") &&
-                                  add_location(x, "LocationConstraint"));
+    return tm_ossd_answer_xml(
+        x, 200,
+        tm_buffer_adds(&x->answer.body, "<?xml version=\"1.0\"?>\n") &&
+            add_location(x, "LocationConstraint"));
   }
   bool home = strcmp(x->server->region, "us-east-1") == 0; /* which has no name here */
   return tm_ossd_answer_xml(
@@ -125,7 +127,8 @@ bool tm_ossd_bucket_info(struct tm_ossd_exchange *x)
             tm_ossd_element_time(x, "CreationDate", created) &&
             tm_ossd_element(x, "ExtranetEndpoint", host == NULL ? "" : host) &&
             tm_ossd_element(x, "IntranetEndpoint", host == NULL ? "" : host) &&
-            add_location(x, "Location") && tm_ossd_element(x, "Name", x->request.bucket) &&
+            add_location(x, "Location") &&
+            tm_ossd_element(x, "Name", x->request.bucket) &&
             tm_ossd_element(x, "StorageClass", "Standard") && add_owner(x) &&
             tm_ossd_open_element(x, "AccessControlList") &&
             tm_ossd_element(x, "Grant", "private") &&
@@ -170,11 +173,12 @@ static bool read_max_keys(struct tm_ossd_exchange *x, struct listing *l)
   l->asked = x->request.s3 ? 1000 : 100;
   if (text != NULL && *text != '\0') {
     size_t n = strspn(text, "0123456789");
-    unsigned long value = n > 0 && n < 10 && text[n] == '\0' ? strtoul(text, NULL, 10)
-                                                             : 1000000000;
+    unsigned long value =
+        n > 0 && n < 10 && text[n] == '\0' ? strtoul(text, NULL, 10) : 1000000000;
     if (value == 1000000000 || (!x->request.s3 && value > PAGE))
       return tm_ossd_refuse(&x->refusal, 400, "InvalidArgument",
-                            "Argument max-keys must be an integer between 0 and %d.", PAGE);
+                            "Argument max-keys must be an integer between 0 and %d.",
+                            PAGE);
     l->asked = (unsigned)value;
   }
   l->most = l->asked > PAGE ? PAGE : l->asked;
@@ -262,7 +266,8 @@ bool tm_ossd_list_objects(struct tm_ossd_exchange *x)
         x, 200,
         tm_ossd_open_root(x, "ListBucketResult") && add_listing(x, &l, &page) &&
             tm_ossd_element_name(x, "Marker", l.after, l.encode) &&
-            (!next || tm_ossd_element_name(x, "NextMarker", last_name(&page), l.encode)) &&
+            (!next ||
+             tm_ossd_element_name(x, "NextMarker", last_name(&page), l.encode)) &&
             add_items(x, &page, l.encode, true) &&
             tm_ossd_close_element(x, "ListBucketResult"));
   }
@@ -278,7 +283,8 @@ static bool read_token(struct tm_ossd_exchange *x, struct listing *l)
   if (token == NULL)
     return true;
   if (*token == '\0' || !tm_unbase64(token, strlen(token), &l->token) ||
-      memchr(l->token.data, '\0', l->token.len) != NULL || tm_buffer_cstr(&l->token) == NULL)
+      memchr(l->token.data, '\0', l->token.len) != NULL ||
+      tm_buffer_cstr(&l->token) == NULL)
     return tm_ossd_refuse(&x->refusal, 400, "InvalidArgument",
                           "The continuation token provided is incorrect.");
   l->after = l->token.data;
@@ -330,7 +336,8 @@ static bool has_checksum(const struct tm_ossd_exchange *x)
   return false;
 }
 
-static bool delete_one(struct tm_ossd_exchange *x, const char *key, bool quiet, bool encode)
+static bool delete_one(struct tm_ossd_exchange *x, const char *key, bool quiet,
+                       bool encode)
 {
   struct tm_error err;
   bool ok = *key != '\0' && strlen(key) <= TM_OSSD_KEY &&
@@ -341,7 +348,8 @@ static bool delete_one(struct tm_ossd_exchange *x, const char *key, bool quiet, 
                      tm_ossd_close_element(x, "Deleted"));
   if (!x->request.s3) /* OSS tells of deleted keys only */
     return true;
-  return tm_ossd_open_element(x, "Error") && tm_ossd_element_name(x, "Key", key, encode) &&
+  return tm_ossd_open_element(x, "Error") &&
+         tm_ossd_element_name(x, "Key", key, encode) &&
          tm_ossd_element(x, "Code", "InternalError") &&
          tm_ossd_element(x, "Message", "The key could not be deleted.") &&
          tm_ossd_close_element(x, "Error");
@@ -388,7 +396,8 @@ bool tm_ossd_delete_many(struct tm_ossd_exchange *x)
   if (!find_bucket(x, NULL))
     return false;
   if (!has_checksum(x))
-    return tm_ossd_refuse(&x->refusal, 400, x->request.s3 ? "InvalidRequest" : "MissingArgument",
+    return tm_ossd_refuse(&x->refusal, 400,
+                          x->request.s3 ? "InvalidRequest" : "MissingArgument",
                           "Missing Some Required Arguments: Content-MD5.");
   struct tm_xml *xml = tm_xml_parse(body->data, body->len, &err);
   if (xml == NULL)

@@ -37,11 +37,11 @@ struct tm_ossd_operation {
 
 struct tm_ossd_answer {
   int status;
-  struct tm_buffer headers;     /* "name\0value\0" ... */
-  struct tm_buffer body;        /* when there is no reader */
+  struct tm_buffer headers;      /* "name\0value\0" ... */
+  struct tm_buffer body;         /* when there is no reader */
   struct tm_ossd_reader *reader; /* owned; bytes of an object */
-  uint64_t first, length;       /* what of the reader */
-  bool drop;                    /* a fault: end the connection instead */
+  uint64_t first, length;        /* what of the reader */
+  bool drop;                     /* a fault: end the connection instead */
 };
 
 struct tm_ossd_exchange {

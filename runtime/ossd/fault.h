@@ -31,8 +31,8 @@ struct tm_ossd_faults {
 };
 
 /* Reads "KIND=N" ("503=3", "skew=-1200"). False: TM_EUSAGE. */
-bool tm_ossd_fault_parse(struct tm_ossd_faults *f, const char *text,
-                         struct tm_error *err) TM_MUSTCHECK;
+bool tm_ossd_fault_parse(struct tm_ossd_faults *f, const char *text, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Counts one occasion; true when it is the n-th. */
 bool tm_ossd_fault(struct tm_ossd_faults *f, enum tm_ossd_fault_kind kind);

@@ -83,18 +83,19 @@ static bool commit_part(struct tm_ossd_exchange *x)
   struct tm_ossd_record *r = calloc(1, sizeof *r);
   if (r == NULL)
     return no_memory(x);
-  enum tm_ossd_result result =
-      tm_ossd_upload_find(x->server->store, x->request.bucket, upload_id(x),
-                          x->request.key, r, &err);
+  enum tm_ossd_result result = tm_ossd_upload_find(x->server->store, x->request.bucket,
+                                                   upload_id(x), x->request.key, r, &err);
   tm_ossd_record_free(r); /* that of the upload; now the part's */
-  *r = (struct tm_ossd_record){.size = x->digest.size, .crc = x->digest.crc,
-                               .has_crc = true, .mtime = tm_clock_wall_ms() / 1000};
+  *r = (struct tm_ossd_record){.size = x->digest.size,
+                               .crc = x->digest.crc,
+                               .has_crc = true,
+                               .mtime = tm_clock_wall_ms() / 1000};
   memcpy(r->etag, x->digest.etag, sizeof r->etag);
   if (result == TM_OSSD_OK && !tm_ossd_temp_seal(x->server->store, &x->temp, r, &err))
     result = TM_OSSD_FAILED;
   if (result == TM_OSSD_OK)
-    result = tm_ossd_part_commit(x->server->store, x->request.bucket, upload_id(x), number,
-                                 &x->temp, &err);
+    result = tm_ossd_part_commit(x->server->store, x->request.bucket, upload_id(x),
+                                 number, &x->temp, &err);
   free(r);
   return result == TM_OSSD_OK || tm_ossd_refuse_result(x, result, &err);
 }
@@ -138,9 +139,9 @@ bool tm_ossd_copy_part(struct tm_ossd_exchange *x)
 
 static bool malformed(struct tm_ossd_exchange *x, const char *why)
 {
-  return tm_ossd_refuse(&x->refusal, 400, "MalformedXML",
-                        "The XML you provided was not well-formed or did not validate: %s.",
-                        why);
+  return tm_ossd_refuse(
+      &x->refusal, 400, "MalformedXML",
+      "The XML you provided was not well-formed or did not validate: %s.", why);
 }
 
 static bool read_part(struct tm_ossd_exchange *x, const struct tm_xml_node *node,
@@ -155,7 +156,8 @@ static bool read_part(struct tm_ossd_exchange *x, const struct tm_xml_node *node
     return malformed(x, "a PartNumber is not between 1 and 10000");
   etag += strspn(etag, " \r\n\t\"");
   size_t n = strcspn(etag, "\" \r\n\t");
-  snprintf(part->etag, sizeof part->etag, "%.*s", n < sizeof part->etag ? (int)n : 0, etag);
+  snprintf(part->etag, sizeof part->etag, "%.*s", n < sizeof part->etag ? (int)n : 0,
+           etag);
   return true;
 }
 
@@ -196,7 +198,8 @@ static bool answer_complete(struct tm_ossd_exchange *x, const struct tm_ossd_rec
   bool encode = encoding != NULL && strcmp(encoding, "url") == 0;
   bool ok = tm_buffer_addf(&location, "http://%s%s", host == NULL ? "" : host,
                            x->request.path) &&
-            tm_buffer_cstr(&location) != NULL && (!r->has_crc || tm_ossd_set_crc(x, r->crc)) &&
+            tm_buffer_cstr(&location) != NULL &&
+            (!r->has_crc || tm_ossd_set_crc(x, r->crc)) &&
             tm_ossd_open_root(x, "CompleteMultipartUploadResult") &&
             (!encode || tm_ossd_element(x, "EncodingType", "url")) &&
             tm_ossd_element(x, "Location", location.data) &&
@@ -221,7 +224,8 @@ static bool complete(struct tm_ossd_exchange *x, const struct tm_ossd_part *part
   enum tm_ossd_result result =
       tm_ossd_upload_complete(x->server->store, x->request.bucket, upload_id(x),
                               x->request.key, parts, count, least, &condition, r, &err);
-  return result == TM_OSSD_OK ? answer_complete(x, r) : tm_ossd_refuse_result(x, result, &err);
+  return result == TM_OSSD_OK ? answer_complete(x, r)
+                              : tm_ossd_refuse_result(x, result, &err);
 }
 
 bool tm_ossd_complete(struct tm_ossd_exchange *x)
@@ -251,8 +255,8 @@ bool tm_ossd_complete(struct tm_ossd_exchange *x)
 bool tm_ossd_abort(struct tm_ossd_exchange *x)
 {
   struct tm_error err;
-  enum tm_ossd_result result = tm_ossd_upload_abort(
-      x->server->store, x->request.bucket, upload_id(x), x->request.key, &err);
+  enum tm_ossd_result result = tm_ossd_upload_abort(x->server->store, x->request.bucket,
+                                                    upload_id(x), x->request.key, &err);
   if (result != TM_OSSD_OK)
     return tm_ossd_refuse_result(x, result, &err);
   x->answer.status = 204;
@@ -294,7 +298,8 @@ static bool write_parts(struct tm_ossd_exchange *x, const struct tm_ossd_part *p
          tm_ossd_element_etag(x, parts[i].etag) &&
          (x->request.s3 || !parts[i].has_crc ||
           tm_ossd_element_number(x, "HashCrc64ecma", parts[i].crc)) &&
-         tm_ossd_element_number(x, "Size", parts[i].size) && tm_ossd_close_element(x, "Part");
+         tm_ossd_element_number(x, "Size", parts[i].size) &&
+         tm_ossd_close_element(x, "Part");
   return tm_ossd_answer_xml(x, 200, ok && tm_ossd_close_element(x, "ListPartsResult"));
 }
 
@@ -329,8 +334,9 @@ static bool is_after(const struct tm_ossd_upload *u, const char *key, const char
   return *key == '\0' || c > 0 || (c == 0 && *id != '\0' && strcmp(u->id, id) > 0);
 }
 
-static bool write_uploads(struct tm_ossd_exchange *x, const struct tm_ossd_upload *uploads,
-                          size_t count, unsigned asked)
+static bool write_uploads(struct tm_ossd_exchange *x,
+                          const struct tm_ossd_upload *uploads, size_t count,
+                          unsigned asked)
 {
   const char *prefix = text_param(x, "prefix"), *key = text_param(x, "key-marker"),
              *id = text_param(x, "upload-id-marker");
@@ -356,11 +362,13 @@ static bool write_uploads(struct tm_ossd_exchange *x, const struct tm_ossd_uploa
          tm_ossd_element_name(x, "Key", u->key, encode) &&
          tm_ossd_element(x, "UploadId", u->id) &&
          tm_ossd_element(x, "StorageClass", x->request.s3 ? "STANDARD" : "Standard") &&
-         tm_ossd_element_time(x, "Initiated", u->begun) && tm_ossd_close_element(x, "Upload");
+         tm_ossd_element_time(x, "Initiated", u->begun) &&
+         tm_ossd_close_element(x, "Upload");
     last = u;
     written++;
   }
-  ok = ok && tm_ossd_element_name(x, "NextKeyMarker", last == NULL ? "" : last->key, encode) &&
+  ok = ok &&
+       tm_ossd_element_name(x, "NextKeyMarker", last == NULL ? "" : last->key, encode) &&
        tm_ossd_element(x, "NextUploadIdMarker", last == NULL ? "" : last->id) &&
        tm_ossd_element(x, "IsTruncated", truncated ? "true" : "false") &&
        tm_ossd_close_element(x, "ListMultipartUploadsResult");

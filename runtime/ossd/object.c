@@ -14,9 +14,9 @@
 #include "oss/encode.h"
 #include "ossd/exchange.h"
 
-static const char *const kept_headers[] = {
-    "content-type", "content-encoding", "cache-control",
-    "content-disposition", "content-language", "expires"};
+static const char *const kept_headers[] = {"content-type",     "content-encoding",
+                                           "cache-control",    "content-disposition",
+                                           "content-language", "expires"};
 
 static bool no_memory(struct tm_ossd_exchange *x)
 {
@@ -187,7 +187,8 @@ static bool names_etag(const char *list, const char *etag)
 }
 
 /* The value of `PREFIXname`: a condition of a read, or of a copy's source. */
-static const char *condition_header(struct tm_ossd_exchange *x, bool copy, const char *name)
+static const char *condition_header(struct tm_ossd_exchange *x, bool copy,
+                                    const char *name)
 {
   char full[64];
   if (!copy)
@@ -223,9 +224,9 @@ static bool check_read_conditions(struct tm_ossd_exchange *x, bool copy,
 
 static bool set_stored_headers(struct tm_ossd_exchange *x, const struct tm_ossd_record *r)
 {
-  static const char *const written[] = {"Content-Type", "Content-Encoding", "Cache-Control",
-                                        "Content-Disposition", "Content-Language",
-                                        "Expires"};
+  static const char *const written[] = {"Content-Type",     "Content-Encoding",
+                                        "Cache-Control",    "Content-Disposition",
+                                        "Content-Language", "Expires"};
   const char *type = x->request.s3 ? "binary/octet-stream" : "application/octet-stream";
   for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
     char parameter[64];
@@ -256,9 +257,9 @@ static bool set_object_headers(struct tm_ossd_exchange *x, const struct tm_ossd_
          tm_ossd_set(x, "Last-Modified", "%s", date) &&
          tm_ossd_set(x, "Accept-Ranges", "bytes") &&
          (!r->has_crc || tm_ossd_set_crc(x, r->crc)) &&
-         (x->request.s3 || tm_ossd_set_vendor(x, "object-type", r->segment_count > 0
-                                                                    ? "Multipart"
-                                                                    : "Normal"));
+         (x->request.s3 ||
+          tm_ossd_set_vendor(x, "object-type",
+                             r->segment_count > 0 ? "Multipart" : "Normal"));
 }
 
 static void set_faults(struct tm_ossd_exchange *x, struct tm_ossd_reader *reader)
@@ -277,7 +278,8 @@ static bool answer_range(struct tm_ossd_exchange *x, const struct tm_ossd_record
 {
   struct tm_ossd_answer *a = &x->answer;
   const char *behaviour = tm_ossd_header(&x->request, "x-oss-range-behavior");
-  bool strict = x->request.s3 || (behaviour != NULL && strcmp(behaviour, "standard") == 0);
+  bool strict =
+      x->request.s3 || (behaviour != NULL && strcmp(behaviour, "standard") == 0);
   const char *range = tm_ossd_header(&x->request, "range");
   a->status = 200;
   switch (tm_ossd_range_parse(range, r->size, strict, &a->first, &a->length)) {
@@ -304,8 +306,8 @@ bool tm_ossd_get_object(struct tm_ossd_exchange *x)
   struct tm_error err;
   struct tm_ossd_reader *reader = NULL;
   for (int attempt = 0;; attempt++) {
-    enum tm_ossd_result result = tm_ossd_reader_open(
-        x->server->store, x->request.bucket, x->request.key, &reader, &err);
+    enum tm_ossd_result result = tm_ossd_reader_open(x->server->store, x->request.bucket,
+                                                     x->request.key, &reader, &err);
     if (result != TM_OSSD_OK)
       return tm_ossd_refuse_result(x, result, &err);
     x->answer.headers.len = 0;

@@ -15,19 +15,25 @@
 static const char help[] =
     "usage: tidemill ossd --root DIR [OPTION...]\n"
     "\n"
-    "A local object store that speaks Alibaba Cloud OSS and Amazon S3, for development and\n"
+    "A local object store that speaks Alibaba Cloud OSS and Amazon S3, for development "
+    "and\n"
     "demos. It is not for production: no TLS, no users, no replication.\n"
     "Signatures OSS V1, OSS V4 and AWS V4 are verified. The first line printed is\n"
     "\"ossd listening on http://ADDRESS:PORT\".\n"
     "\n"
     "  --root DIR           where buckets are kept; made when it is not there\n"
-    "  --listen ADDR:PORT   IPv4 address (default 127.0.0.1:9100); port 0 takes a free one\n"
-    "  --key ID:SECRET[:TOKEN]  who may sign; with TOKEN, a temporary key that must send\n"
-    "                       it; may be repeated. Default: the keys in OSSD_KEYS (the same\n"
-    "                       form, separated by blanks), else one that is printed at start.\n"
+    "  --listen ADDR:PORT   IPv4 address (default 127.0.0.1:9100); port 0 takes a free "
+    "one\n"
+    "  --key ID:SECRET[:TOKEN]  who may sign; with TOKEN, a temporary key that must "
+    "send\n"
+    "                       it; may be repeated. Default: the keys in OSSD_KEYS (the "
+    "same\n"
+    "                       form, separated by blanks), else one that is printed at "
+    "start.\n"
     "                       Keys on the command line show in the process list\n"
     "  --bucket NAME        make this bucket at start; may be repeated\n"
-    "  --region NAME        V4 signatures must name it, as in cn-hangzhou (default: any)\n"
+    "  --region NAME        V4 signatures must name it, as in cn-hangzhou (default: "
+    "any)\n"
     "  --host-suffix NAME   hosts BUCKET.NAME name a bucket; may be repeated (default\n"
     "                       localhost), as do the vendors' own BUCKET.oss-REGION.\n"
     "                       aliyuncs.com and BUCKET.s3.REGION.amazonaws.com\n"
@@ -68,8 +74,23 @@ struct options {
   struct tm_ossd_faults faults;
 };
 
-enum { ROOT = 256, LISTEN, KEY, BUCKET, REGION, SUFFIX, ANONYMOUS, SKEW, MIN_PART,
-       CONNECTIONS, NO_FSYNC, FAST_ETAG, FAULT, VERBOSE, HELP };
+enum {
+  ROOT = 256,
+  LISTEN,
+  KEY,
+  BUCKET,
+  REGION,
+  SUFFIX,
+  ANONYMOUS,
+  SKEW,
+  MIN_PART,
+  CONNECTIONS,
+  NO_FSYNC,
+  FAST_ETAG,
+  FAULT,
+  VERBOSE,
+  HELP
+};
 
 static const struct option long_options[] = {
     {"root", required_argument, NULL, ROOT},

@@ -121,7 +121,8 @@ ssize_t tm_ossd_reader_read(struct tm_ossd_reader *r, uint64_t offset, char *byt
     fd = r->parts[index];
     end = start + r->record.segments[index].size;
     if (r->parts[index > PINNED ? index - PINNED - 1 : 0] >= 0 && index > PINNED) {
-      close(r->parts[index - PINNED - 1]); /* readers go forwards: bound the descriptors */
+      close(
+          r->parts[index - PINNED - 1]); /* readers go forwards: bound the descriptors */
       r->parts[index - PINNED - 1] = -1;
     }
   }

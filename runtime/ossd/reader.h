@@ -10,8 +10,8 @@
 
 struct tm_ossd_reader {
   struct tm_ossd_record record;
-  int fd;        /* of the object's file */
-  int *parts;    /* descriptors of segments, -1: not open; NULL without segments */
+  int fd;     /* of the object's file */
+  int *parts; /* descriptors of segments, -1: not open; NULL without segments */
   struct tm_ossd_store *store;
   char bucket[64];
   size_t last_segment; /* where the last read was, and the offset it begins at */
@@ -30,8 +30,8 @@ enum tm_ossd_result tm_ossd_reader_open(struct tm_ossd_store *s, const char *buc
 void tm_ossd_reader_close(struct tm_ossd_reader *r); /* NULL is fine */
 
 /* Opens the parts that hold `first` and what follows; false when one is gone. */
-bool tm_ossd_reader_pin(struct tm_ossd_reader *r, uint64_t first,
-                        uint64_t length) TM_MUSTCHECK;
+bool tm_ossd_reader_pin(struct tm_ossd_reader *r, uint64_t first, uint64_t length)
+    TM_MUSTCHECK;
 
 /* Up to n bytes at an offset; 0 at the end, -1 when it cannot be read. */
 ssize_t tm_ossd_reader_read(struct tm_ossd_reader *r, uint64_t offset, char *bytes,

@@ -94,8 +94,8 @@ bool tm_ossd_record_write(const struct tm_ossd_record *r, struct tm_buffer *out)
                         r->segments[i].size))
       return false;
   for (size_t i = 0; i < r->header_count; i++)
-    if (!tm_buffer_adds(out, "header.") || !tm_encode(out, r->headers[i].name,
-                                                      strlen(r->headers[i].name)) ||
+    if (!tm_buffer_adds(out, "header.") ||
+        !tm_encode(out, r->headers[i].name, strlen(r->headers[i].name)) ||
         !add_line(out, "", r->headers[i].value))
       return false;
   size_t n = out->len - start;
@@ -174,7 +174,8 @@ static bool read_line(char *name, char *value, struct tm_ossd_record *r)
   } else if (strcmp(name, "crc") == 0) {
     ok = r->has_crc = read_number(text.data, &r->crc);
   } else if (strcmp(name, "upload") == 0) {
-    ok = tm_ossd_is_upload_id(text.data) && set_text(r->upload, sizeof r->upload, text.data);
+    ok = tm_ossd_is_upload_id(text.data) &&
+         set_text(r->upload, sizeof r->upload, text.data);
   } else if (strcmp(name, "segment") == 0) {
     ok = read_segment(text.data, r);
   } else if (strncmp(name, "header.", 7) == 0) {
@@ -213,7 +214,8 @@ static bool read_lines(char *text, struct tm_ossd_record *r, struct tm_error *er
 static uint64_t footer_length(const char *bytes, size_t n)
 {
   uint64_t length = 0;
-  if (n < FOOTER || memcmp(bytes + n - (sizeof MAGIC - 1), MAGIC, sizeof MAGIC - 1) != 0 ||
+  if (n < FOOTER ||
+      memcmp(bytes + n - (sizeof MAGIC - 1), MAGIC, sizeof MAGIC - 1) != 0 ||
       !read_hex(bytes + n - FOOTER, &length) || length > RECORD_MOST)
     return 0;
   return length;
@@ -247,8 +249,8 @@ static bool read_tail(int fd, uint64_t file_size, size_t n, struct tm_buffer *ou
     return false;
   }
   while (out->len < n) {
-    ssize_t got = pread(fd, out->data + out->len, n - out->len,
-                        (off_t)(file_size - n + out->len));
+    ssize_t got =
+        pread(fd, out->data + out->len, n - out->len, (off_t)(file_size - n + out->len));
     if (got < 0 && errno == EINTR)
       continue;
     if (got < 0) {

@@ -15,12 +15,12 @@
 #include "oss/sign.h"
 
 enum {
-  TM_OSSD_KEY = 1024,     /* longest key in bytes */
-  TM_OSSD_ETAG = 48,      /* 32 hex digits, "-10000", NUL */
-  TM_OSSD_ID = 33,        /* 32 hex digits and NUL: an upload */
-  TM_OSSD_PATH = 256,     /* a file name below the root */
-  TM_OSSD_PARTS = 10000,  /* parts of one upload */
-  TM_OSSD_HEADERS = 128,  /* headers kept with an object */
+  TM_OSSD_KEY = 1024,    /* longest key in bytes */
+  TM_OSSD_ETAG = 48,     /* 32 hex digits, "-10000", NUL */
+  TM_OSSD_ID = 33,       /* 32 hex digits and NUL: an upload */
+  TM_OSSD_PATH = 256,    /* a file name below the root */
+  TM_OSSD_PARTS = 10000, /* parts of one upload */
+  TM_OSSD_HEADERS = 128, /* headers kept with an object */
 };
 
 struct tm_ossd_segment {
@@ -34,7 +34,7 @@ struct tm_ossd_record {
   uint64_t size;
   uint64_t crc; /* of the whole object */
   bool has_crc;
-  int64_t mtime; /* seconds since 1970 UTC */
+  int64_t mtime;           /* seconds since 1970 UTC */
   struct tm_pair *headers; /* lower-case names; user metadata as "meta-NAME"; owned */
   size_t header_count;
   char upload[TM_OSSD_ID];          /* the upload that holds the parts, or "" */
@@ -52,8 +52,8 @@ bool tm_ossd_record_add(struct tm_ossd_record *r, const char *name, const char *
 const char *tm_ossd_record_header(const struct tm_ossd_record *r, const char *name);
 
 /* Appends record and footer, as they follow the object's bytes. False: out of memory. */
-bool tm_ossd_record_write(const struct tm_ossd_record *r,
-                          struct tm_buffer *out) TM_MUSTCHECK;
+bool tm_ossd_record_write(const struct tm_ossd_record *r, struct tm_buffer *out)
+    TM_MUSTCHECK;
 
 /* Reads record and footer from `n` bytes, the file's last ones. Zero *r before. False with
 ** TM_EDATA or TM_EMEMORY; free *r either way. */
@@ -61,13 +61,13 @@ bool tm_ossd_record_parse(const char *bytes, size_t n, struct tm_ossd_record *r,
                           struct tm_error *err) TM_MUSTCHECK;
 
 /* Reads the record of an open file and checks it against the file's size. */
-bool tm_ossd_record_read(int fd, struct tm_ossd_record *r,
-                         struct tm_error *err) TM_MUSTCHECK;
+bool tm_ossd_record_read(int fd, struct tm_ossd_record *r, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Where an object lies below the root: "BUCKET/objects/ab/REST", the SHA-256 of the key in
 ** hex, so that no key can name anything else. False: libcrypto refused. */
-bool tm_ossd_object_path(const char *bucket, const char *key,
-                         char out[TM_OSSD_PATH]) TM_MUSTCHECK;
+bool tm_ossd_object_path(const char *bucket, const char *key, char out[TM_OSSD_PATH])
+    TM_MUSTCHECK;
 
 /* "BUCKET/uploads/ID/NNNNN" */
 void tm_ossd_part_path(const char *bucket, const char *upload, unsigned part,

@@ -144,16 +144,16 @@ static size_t bucket_in_vendor_host(const char *host, size_t n)
 {
   static const struct {
     const char *middle, *end;
-  } shapes[] = {{".oss-", ".aliyuncs.com"},
-                {".s3.", ".amazonaws.com"},
-                {".s3-", ".amazonaws.com"}};
+  } shapes[] = {
+      {".oss-", ".aliyuncs.com"}, {".s3.", ".amazonaws.com"}, {".s3-", ".amazonaws.com"}};
   for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
     size_t m = strlen(shapes[i].end), k = strlen(shapes[i].middle);
     if (n <= m + k || strncasecmp(host + n - m, shapes[i].end, m) != 0)
       continue;
     for (size_t at = n - m - k; at > 0; at--) /* the last: a bucket may look like that */
       if (strncasecmp(host + at, shapes[i].middle, k) == 0)
-        return i == 0 && at > 3 && strncasecmp(host + at - 3, ".s3", 3) == 0 ? at - 3 : at;
+        return i == 0 && at > 3 && strncasecmp(host + at - 3, ".s3", 3) == 0 ? at - 3
+                                                                             : at;
   }
   return 0;
 }
@@ -164,7 +164,8 @@ static size_t bucket_in_host(const char *host, const char *const *suffixes)
   size_t n = strcspn(host, ":");
   for (; suffixes != NULL && *suffixes != NULL; suffixes++) {
     size_t m = strlen(*suffixes);
-    if (n > m + 1 && host[n - m - 1] == '.' && strncasecmp(host + n - m, *suffixes, m) == 0)
+    if (n > m + 1 && host[n - m - 1] == '.' &&
+        strncasecmp(host + n - m, *suffixes, m) == 0)
       return n - m - 1;
   }
   return bucket_in_vendor_host(host, n);
@@ -298,10 +299,13 @@ static bool parse_presigned_v4(struct tm_ossd_request *r, struct tm_error *err)
   r->auth.expires = param_or_empty(r, s3 ? "X-Amz-Expires" : "x-oss-expires");
   r->auth.token = param_or_empty(r, s3 ? "X-Amz-Security-Token" : "x-oss-security-token");
   r->auth.signature = param_or_empty(r, s3 ? "X-Amz-Signature" : "x-oss-signature");
-  r->auth.names = param_or_empty(r, s3 ? "X-Amz-SignedHeaders" : "x-oss-additional-headers");
+  r->auth.names =
+      param_or_empty(r, s3 ? "X-Amz-SignedHeaders" : "x-oss-additional-headers");
   r->auth.has_names = r->auth.names[0] != '\0';
-  const char *credential = param_or_empty(r, s3 ? "X-Amz-Credential" : "x-oss-credential");
-  const char *algorithm = param_or_empty(r, s3 ? "X-Amz-Algorithm" : "x-oss-signature-version");
+  const char *credential =
+      param_or_empty(r, s3 ? "X-Amz-Credential" : "x-oss-credential");
+  const char *algorithm =
+      param_or_empty(r, s3 ? "X-Amz-Algorithm" : "x-oss-signature-version");
   const char *code = s3 ? "AuthorizationQueryParametersError" : "InvalidArgument";
   if (strcmp(algorithm, s3 ? "AWS4-HMAC-SHA256" : "OSS4-HMAC-SHA256") != 0)
     return refuse(err, code, "the signature version in the query is not supported");
@@ -312,11 +316,17 @@ static bool parse_presigned_v4(struct tm_ossd_request *r, struct tm_error *err)
 
 static bool parse_auth(struct tm_ossd_request *r, struct tm_error *err)
 {
-  r->auth = (struct tm_ossd_auth){.id = "", .signature = "", .day = "", .region = "",
-                                  .names = "", .date = "", .expires = "", .token = ""};
+  r->auth = (struct tm_ossd_auth){.id = "",
+                                  .signature = "",
+                                  .day = "",
+                                  .region = "",
+                                  .names = "",
+                                  .date = "",
+                                  .expires = "",
+                                  .token = ""};
   const char *authorization = tm_ossd_header(r, "authorization");
-  bool v1 = tm_ossd_param(r, "OSSAccessKeyId") != NULL &&
-            tm_ossd_param(r, "Signature") != NULL;
+  bool v1 =
+      tm_ossd_param(r, "OSSAccessKeyId") != NULL && tm_ossd_param(r, "Signature") != NULL;
   bool oss = tm_ossd_param(r, "x-oss-signature") != NULL;
   bool s3 = tm_ossd_param(r, "X-Amz-Signature") != NULL;
   if ((authorization != NULL) + v1 + oss + s3 > 1)

@@ -11,8 +11,8 @@
 #include "ossd/record.h"
 
 enum {
-  TM_OSSD_URI = 16384,        /* longest path and query */
-  TM_OSSD_QUERY = 128,        /* most query parameters */
+  TM_OSSD_URI = 16384, /* longest path and query */
+  TM_OSSD_QUERY = 128, /* most query parameters */
   TM_OSSD_REQUEST_HEADERS = 128,
 };
 
@@ -21,10 +21,10 @@ struct tm_ossd_auth {
   enum tm_sign_scheme scheme; /* TM_SIGN_NONE: anonymous */
   bool presigned;
   const char *id, *signature;
-  const char *day, *region;     /* V4: from the credential's scope */
-  const char *names;            /* additional (OSS V4) or signed (S3) headers */
+  const char *day, *region; /* V4: from the credential's scope */
+  const char *names;        /* additional (OSS V4) or signed (S3) headers */
   bool has_names;
-  const char *date, *expires;   /* presigned: as in the query */
+  const char *date, *expires; /* presigned: as in the query */
   const char *token;
 };
 
@@ -39,7 +39,7 @@ struct tm_ossd_request {
   struct tm_pair *headers; /* names lower case */
   size_t header_count;
   struct tm_ossd_auth auth;
-  bool s3; /* which protocol the answer speaks */
+  bool s3;                    /* which protocol the answer speaks */
   struct tm_ossd_text *texts; /* what the strings live in */
 };
 

@@ -24,10 +24,10 @@
 #include "ossd/store_private.h"
 
 enum {
-  POOL = 512 << 10,       /* bytes a connection may use for its head and read buffer */
-  BLOCK = 512 << 10,      /* bytes read of an object at once, when sendfile cannot */
-  IDLE = 60,              /* seconds */
-  DRAIN = 64 << 20,       /* a refused body up to this size is read to its end */
+  POOL = 512 << 10,  /* bytes a connection may use for its head and read buffer */
+  BLOCK = 512 << 10, /* bytes read of an object at once, when sendfile cannot */
+  IDLE = 60,         /* seconds */
+  DRAIN = 64 << 20,  /* a refused body up to this size is read to its end */
   STACK = 1 << 20
 };
 
@@ -90,7 +90,9 @@ static void end_call(void *context, struct MHD_Connection *connection, void **sl
   if (x->server->verbose && x->request.method != NULL)
     tm_log(TM_INFO, "ossd: %s %s %s %d %s %s%lld ms", x->id, x->request.method,
            x->request.path == NULL ? "" : x->request.path, x->answer.status,
-           x->refused ? x->refusal.code : x->operation != NULL ? x->operation->name : "",
+           x->refused             ? x->refusal.code
+           : x->operation != NULL ? x->operation->name
+                                  : "",
            code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : "cut off ",
            (long long)(tm_clock_mono_ms() - call->started));
   tm_ossd_body_free(x->body);
@@ -122,7 +124,8 @@ static bool new_request_id(struct tm_ossd_exchange *x)
   return true;
 }
 
-static bool parse(struct call *call, struct MHD_Connection *connection, const char *method)
+static bool parse(struct call *call, struct MHD_Connection *connection,
+                  const char *method)
 {
   struct tm_ossd_exchange *x = &call->x;
   struct tm_error err;
@@ -147,11 +150,10 @@ static bool pass_faults(struct tm_ossd_exchange *x)
                           x->request.s3 ? "SlowDown" : "ServiceUnavailable",
                           "Please reduce your request rate.");
   if (x->request.auth.scheme != TM_SIGN_NONE && tm_ossd_fault(f, TM_FAULT_EXPIRED_TOKEN))
-    return x->request.s3
-               ? tm_ossd_refuse(&x->refusal, 400, "ExpiredToken",
-                                "The provided token has expired.")
-               : tm_ossd_refuse(&x->refusal, 403, "SecurityTokenExpired",
-                                "The security token you provided has expired.");
+    return x->request.s3 ? tm_ossd_refuse(&x->refusal, 400, "ExpiredToken",
+                                          "The provided token has expired.")
+                         : tm_ossd_refuse(&x->refusal, 403, "SecurityTokenExpired",
+                                          "The security token you provided has expired.");
   return true;
 }
 
@@ -191,8 +193,8 @@ static void begin_exchange(struct call *call, struct MHD_Connection *connection,
 {
   struct tm_ossd_exchange *x = &call->x;
   bool ok = new_request_id(x) && parse(call, connection, method) && pass_faults(x) &&
-            tm_ossd_verify(&x->request, &x->server->policy, tm_ossd_now(x->server), &x->who,
-                           &x->refusal);
+            tm_ossd_verify(&x->request, &x->server->policy, tm_ossd_now(x->server),
+                           &x->who, &x->refusal);
   if (ok) {
     x->operation = tm_ossd_choose(x);
     ok = x->operation != NULL && begin_body(x);
@@ -246,8 +248,8 @@ static void add_headers(struct MHD_Response *response, const struct tm_ossd_exch
   tm_date_rfc1123(now, date);
   MHD_add_response_header(response, "Date", date);
   MHD_add_response_header(response, "Server", x->request.s3 ? "AmazonS3" : "AliyunOSS");
-  MHD_add_response_header(response, x->request.s3 ? "x-amz-request-id" : "x-oss-request-id",
-                          x->id);
+  MHD_add_response_header(response,
+                          x->request.s3 ? "x-amz-request-id" : "x-oss-request-id", x->id);
   if (!x->request.s3) {
     snprintf(ms, sizeof ms, "%lld", (long long)(tm_clock_mono_ms() & 0xffff));
     MHD_add_response_header(response, "x-oss-server-time", ms);
@@ -314,8 +316,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection,
   if (call->answered)
     return MHD_YES;
   if (!x->refused)
-    x->refused = !tm_ossd_body_finish(x->body, &x->digest, &x->refusal) ||
-                 !x->operation->run(x);
+    x->refused =
+        !tm_ossd_body_finish(x->body, &x->digest, &x->refusal) || !x->operation->run(x);
   return answer(call, connection);
 }
 
@@ -344,17 +346,14 @@ struct tm_ossd_server *tm_ossd_server_start(struct tm_ossd *ossd, const char *ad
   s->daemon = MHD_start_daemon(
       MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL_INTERNAL_THREAD |
           MHD_USE_SUPPRESS_DATE_NO_CLOCK,
-      (uint16_t)port, NULL, NULL, handle, NULL,
-      MHD_OPTION_SOCK_ADDR, (struct sockaddr *)&where,
-      MHD_OPTION_URI_LOG_CALLBACK, begin_call, s,
-      MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL,
-      MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL,
-      MHD_OPTION_CONNECTION_LIMIT, connections,
+      (uint16_t)port, NULL, NULL, handle, NULL, MHD_OPTION_SOCK_ADDR,
+      (struct sockaddr *)&where, MHD_OPTION_URI_LOG_CALLBACK, begin_call, s,
+      MHD_OPTION_NOTIFY_COMPLETED, end_call, NULL, MHD_OPTION_UNESCAPE_CALLBACK,
+      leave_escaped, NULL, MHD_OPTION_CONNECTION_LIMIT, connections,
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL,
       MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL / 2,
-      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE,
-      MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK,
-      MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE, MHD_OPTION_THREAD_STACK_SIZE,
+      (size_t)STACK, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
   if (s->daemon == NULL) {
     tm_error_errno(err, TM_ECONNECT, errno, "cannot listen on %s:%u", address, port);
     free(s);

@@ -172,7 +172,8 @@ static bool load_object(struct tm_ossd_bucket *b, int dir, const char *name,
   struct tm_ossd_record *r = calloc(1, sizeof *r);
   int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
   bool ok = true;
-  tm_error_errno(err, TM_EIO, errno, "cannot open"); /* unless the next line says better */
+  tm_error_errno(err, TM_EIO, errno,
+                 "cannot open"); /* unless the next line says better */
   if (fd >= 0 && r != NULL && tm_ossd_record_read(fd, r, err)) {
     struct tm_ossd_entry *e = make_room(b) ? new_entry(r) : NULL;
     ok = e != NULL && b->count < TM_OSSD_MOST_OBJECTS;
@@ -273,7 +274,8 @@ static bool load(struct tm_ossd_store *s, struct tm_error *err)
   return ok;
 }
 
-struct tm_ossd_store *tm_ossd_store_open(const char *root, bool sync, struct tm_error *err)
+struct tm_ossd_store *tm_ossd_store_open(const char *root, bool sync,
+                                         struct tm_error *err)
 {
   struct tm_ossd_store *s = calloc(1, sizeof *s);
   if (s == NULL) {
@@ -312,7 +314,8 @@ void tm_ossd_store_close(struct tm_ossd_store *s)
 
 /* -- buckets -- */
 
-static enum tm_ossd_result failed(struct tm_error *err, const char *what, const char *name)
+static enum tm_ossd_result failed(struct tm_error *err, const char *what,
+                                  const char *name)
 {
   tm_error_errno(err, TM_EIO, errno, "cannot %s '%s'", what, name);
   return TM_OSSD_FAILED;
@@ -486,7 +489,8 @@ bool tm_ossd_temp_seal(struct tm_ossd_store *s, struct tm_ossd_temp *temp,
   return ok;
 }
 
-static enum tm_ossd_result check_condition(const struct tm_ossd_bucket *b, const char *key,
+static enum tm_ossd_result check_condition(const struct tm_ossd_bucket *b,
+                                           const char *key,
                                            const struct tm_ossd_condition *condition)
 {
   if (condition == NULL)
@@ -670,10 +674,12 @@ static bool fill_page(const struct tm_ossd_bucket *b, const char *prefix,
   size_t i = lower_bound(b, strcmp(after, prefix) > 0 ? after : prefix);
   while (i < b->count && strncmp(b->entries[i]->key, prefix, prefix_len) == 0) {
     const struct tm_ossd_entry *e = b->entries[i];
-    const char *cut = delimiter[0] == '\0' ? NULL : strstr(e->key + prefix_len, delimiter);
+    const char *cut =
+        delimiter[0] == '\0' ? NULL : strstr(e->key + prefix_len, delimiter);
     size_t common = cut == NULL ? 0 : (size_t)(cut - e->key) + strlen(delimiter);
-    bool seen = cut == NULL ? strcmp(e->key, after) <= 0
-                            : strlen(after) == common && strncmp(e->key, after, common) == 0;
+    bool seen = cut == NULL
+                    ? strcmp(e->key, after) <= 0
+                    : strlen(after) == common && strncmp(e->key, after, common) == 0;
     if (!seen && page->count == most) {
       page->truncated = true;
       return true;

@@ -25,18 +25,19 @@ enum tm_ossd_result {
   TM_OSSD_NO_BUCKET,
   TM_OSSD_NO_KEY,
   TM_OSSD_NO_UPLOAD,
-  TM_OSSD_EXISTS,       /* create-only, and it is there */
+  TM_OSSD_EXISTS, /* create-only, and it is there */
   TM_OSSD_NOT_EMPTY,
   TM_OSSD_PRECONDITION, /* the etag differs */
   TM_OSSD_BAD_PART,     /* missing, or its etag differs */
   TM_OSSD_PART_ORDER,
-  TM_OSSD_PART_SIZE,    /* a part but the last is too small */
-  TM_OSSD_FULL,         /* a limit of this server */
-  TM_OSSD_FAILED,       /* the disk; *err tells */
+  TM_OSSD_PART_SIZE, /* a part but the last is too small */
+  TM_OSSD_FULL,      /* a limit of this server */
+  TM_OSSD_FAILED,    /* the disk; *err tells */
 };
 
 /* Opens or makes the directory. `sync`: fsync files and directories before an answer. */
-struct tm_ossd_store *tm_ossd_store_open(const char *root, bool sync, struct tm_error *err);
+struct tm_ossd_store *tm_ossd_store_open(const char *root, bool sync,
+                                         struct tm_error *err);
 void tm_ossd_store_close(struct tm_ossd_store *s); /* NULL is fine */
 
 enum tm_ossd_result tm_ossd_bucket_create(struct tm_ossd_store *s, const char *name,
@@ -46,7 +47,8 @@ enum tm_ossd_result tm_ossd_bucket_delete(struct tm_ossd_store *s, const char *n
 /* *created: seconds since 1970 UTC; may be NULL. */
 bool tm_ossd_bucket_find(struct tm_ossd_store *s, const char *name, int64_t *created);
 /* The n-th name in order, from 0; false past the last. */
-bool tm_ossd_bucket_at(struct tm_ossd_store *s, size_t n, char name[64], int64_t *created);
+bool tm_ossd_bucket_at(struct tm_ossd_store *s, size_t n, char name[64],
+                       int64_t *created);
 
 /* A file being written; it vanishes unless it is committed. */
 struct tm_ossd_temp {

@@ -26,7 +26,8 @@ struct tm_ossd_bucket {
 struct tm_ossd_store {
   int root; /* directory */
   bool sync;
-  pthread_mutex_t lock; /* guards buckets, what they hold, and every rename and unlink below
+  pthread_mutex_t
+      lock; /* guards buckets, what they hold, and every rename and unlink below
                            objects/ and uploads/ */
   struct tm_ossd_bucket **buckets; /* sorted by name; TM_OSSD_MOST_BUCKETS places */
   size_t bucket_count;
@@ -44,8 +45,8 @@ enum tm_ossd_result tm_ossd_commit_locked(struct tm_ossd_store *s, const char *b
 bool tm_ossd_random_id(char id[TM_OSSD_ID], struct tm_error *err) TM_MUSTCHECK;
 
 /* fsyncs the directory that `path` lies in, when the store syncs. */
-bool tm_ossd_sync_parent(struct tm_ossd_store *s, const char *path,
-                         struct tm_error *err) TM_MUSTCHECK;
+bool tm_ossd_sync_parent(struct tm_ossd_store *s, const char *path, struct tm_error *err)
+    TM_MUSTCHECK;
 
 /* Removes a directory of plain files, as far as it goes. */
 void tm_ossd_remove_directory(struct tm_ossd_store *s, const char *path);

@@ -21,7 +21,8 @@
 #include "driver/digest.h"
 #include "ossd/store_private.h"
 
-static enum tm_ossd_result failed(struct tm_error *err, const char *what, const char *name)
+static enum tm_ossd_result failed(struct tm_error *err, const char *what,
+                                  const char *name)
 {
   tm_error_errno(err, TM_EIO, errno, "cannot %s '%s'", what, name);
   return TM_OSSD_FAILED;
@@ -143,8 +144,11 @@ static bool read_part(int dir, const char *name, struct tm_ossd_part *part,
   tm_error_set(err, TM_EIO, "cannot open part %s", name);
   bool ok = r != NULL && fd >= 0 && tm_ossd_record_read(fd, r, err);
   if (ok) {
-    *part = (struct tm_ossd_part){.number = part_number(name), .size = r->size,
-                                  .crc = r->crc, .has_crc = r->has_crc, .mtime = r->mtime};
+    *part = (struct tm_ossd_part){.number = part_number(name),
+                                  .size = r->size,
+                                  .crc = r->crc,
+                                  .has_crc = r->has_crc,
+                                  .mtime = r->mtime};
     memcpy(part->etag, r->etag, sizeof part->etag);
     tm_ossd_record_free(r);
   }
@@ -298,10 +302,11 @@ static void drop_unused(struct tm_ossd_store *s, const char *bucket, const char 
 
 enum tm_ossd_result tm_ossd_upload_complete(struct tm_ossd_store *s, const char *bucket,
                                             const char *id, const char *key,
-                                            const struct tm_ossd_part *wanted, size_t count,
-                                            uint64_t least,
+                                            const struct tm_ossd_part *wanted,
+                                            size_t count, uint64_t least,
                                             const struct tm_ossd_condition *condition,
-                                            struct tm_ossd_record *r, struct tm_error *err)
+                                            struct tm_ossd_record *r,
+                                            struct tm_error *err)
 {
   struct tm_ossd_part *all = NULL, *chosen = NULL;
   size_t all_count = 0, chosen_count = 0;

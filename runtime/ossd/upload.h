@@ -49,8 +49,8 @@ enum tm_ossd_result tm_ossd_parts(struct tm_ossd_store *s, const char *bucket,
 */
 enum tm_ossd_result tm_ossd_upload_complete(struct tm_ossd_store *s, const char *bucket,
                                             const char *id, const char *key,
-                                            const struct tm_ossd_part *wanted, size_t count,
-                                            uint64_t least,
+                                            const struct tm_ossd_part *wanted,
+                                            size_t count, uint64_t least,
                                             const struct tm_ossd_condition *condition,
                                             struct tm_ossd_record *r,
                                             struct tm_error *err);

@@ -57,11 +57,16 @@ static void bucket_and_key_come_from_path_or_host(void **state)
 static void malformed_targets_are_refused(void **state)
 {
   static const char *const cases[][2] = {
-      {"/buck/%", "InvalidURI"},          {"/buck/%0", "InvalidURI"},
-      {"/buck/a%00b", "InvalidURI"},      {"buck/k", "InvalidURI"},
-      {"/buck?%zz=1", "InvalidURI"},      {"/BUCK/k", "InvalidBucketName"},
-      {"/../k", "InvalidBucketName"},     {"/a%2fb/k", "InvalidBucketName"},
-      {"/buck//k", "InvalidObjectName"},  {"/ab/k", "InvalidBucketName"},
+      {"/buck/%", "InvalidURI"},
+      {"/buck/%0", "InvalidURI"},
+      {"/buck/a%00b", "InvalidURI"},
+      {"buck/k", "InvalidURI"},
+      {"/buck?%zz=1", "InvalidURI"},
+      {"/BUCK/k", "InvalidBucketName"},
+      {"/../k", "InvalidBucketName"},
+      {"/a%2fb/k", "InvalidBucketName"},
+      {"/buck//k", "InvalidObjectName"},
+      {"/ab/k", "InvalidBucketName"},
       {"/buck?Signature=1&OSSAccessKeyId=2&X-Amz-Signature=3", "InvalidArgument"},
   };
   (void)state;

@@ -1,5 +1,6 @@
 -- What ossd does on the wire, request by request: signed here, sent by curl.
 
+-- timeout: 600
 local lu = require "luaunit"
 local sign = require "tidemill.sign"
 

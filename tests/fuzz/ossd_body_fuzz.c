@@ -16,8 +16,8 @@ static bool feed(const struct tm_ossd_request *r, const struct tm_ossd_identity 
                  const char *bytes, size_t n, size_t piece, struct tm_ossd_digest *digest)
 {
   struct tm_ossd_refusal refusal = {0};
-  struct tm_ossd_body_options options = {.fd = -1, .most = 1 << 16, .request = r,
-                                         .who = who};
+  struct tm_ossd_body_options options = {
+      .fd = -1, .most = 1 << 16, .request = r, .who = who};
   struct tm_ossd_body *b = tm_ossd_body_new(&options, &refusal);
   bool ok = b != NULL;
   for (size_t at = 0; ok && at < n; at += piece)
@@ -40,8 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     return 0;
   struct tm_pair headers[] = {{"x-amz-content-sha256", hashes[data[0] % 3]},
                               {"x-amz-decoded-content-length", "5"}};
-  struct tm_ossd_request r = {.s3 = true, .method = "PUT", .headers = headers,
-                              .header_count = 2};
+  struct tm_ossd_request r = {
+      .s3 = true, .method = "PUT", .headers = headers, .header_count = 2};
   r.auth.region = "r";
   r.auth.signature = "0000000000000000000000000000000000000000000000000000000000000000";
   struct tm_ossd_identity who = {&key, 1700000000};

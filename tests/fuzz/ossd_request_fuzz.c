@@ -52,8 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
   static const char *const suffixes[] = {"localhost", NULL};
   static const struct tm_ossd_key keys[] = {{"ID", "SECRET", NULL}, {"T", "S", "TOKEN"}};
-  struct tm_ossd_policy policy = {.keys = keys, .key_count = 2, .max_skew = 900,
-                                  .region = "r"};
+  struct tm_ossd_policy policy = {
+      .keys = keys, .key_count = 2, .max_skew = 900, .region = "r"};
   struct tm_pair headers[32];
   char *lines[34];
   char *text = malloc(size + 1);
@@ -71,8 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
   }
   struct tm_ossd_request r = {0};
   struct tm_error err;
-  if (tm_ossd_request_parse(lines[0], n > 1 ? lines[1] : "/", headers, count, suffixes, &r,
-                            &err)) {
+  if (tm_ossd_request_parse(lines[0], n > 1 ? lines[1] : "/", headers, count, suffixes,
+                            &r, &err)) {
     struct tm_ossd_refusal refusal = {0};
     struct tm_ossd_identity who;
     if (tm_ossd_verify(&r, &policy, 1700000000, &who, &refusal) &&
