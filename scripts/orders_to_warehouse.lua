@@ -5,7 +5,7 @@
 ---     orders to the lake ----------> orders into the warehouse -> daily revenue -> report
 ---
 --- A Lua map drops test orders and masks e-mail addresses before anything leaves the
---- source's network. The objects are gzip, each of about 4 MB of rows. The source needs
+--- source's network. The objects are gzip, each of about 128 kB. The source needs
 ---
 ---     CREATE TABLE orders (id bigint, customer text, email text, amount numeric(12,2),
 ---       quantity int, note text, created_at timestamptz);
@@ -16,9 +16,10 @@
 
 local flow = require "flow"
 
---- "ann.lee@example.com" becomes "a***@example.com"; NULL stays NULL.
+--- "ann.lee@example.com" becomes "a***@example.com"; NULL, which is no string, stays NULL.
 local function mask(email)
-  return email and (email:gsub("^(.).*(@.*)$", "%1***%2"))
+  if type(email) ~= "string" then return email end
+  return (email:gsub("^(.).*(@.*)$", "%1***%2"))
 end
 
 return flow "Orders to the warehouse" {
@@ -68,7 +69,7 @@ return flow "Orders to the warehouse" {
     format      = "csv",
     header      = true,
     compress    = "gzip",
-    object_size = "4MB",
+    object_size = "128kB",
     retries     = 3,
     retry_delay = "30s",
   },

@@ -97,8 +97,8 @@ local flow = {}
 ---@field encoding? string    of the objects (default "UTF8")
 ---@field compress? "none"|"gzip"|"zstd"  (default "none")
 ---@field level? integer      of compression (default: that of the compressor)
----@field object_size? string|integer  a new object starts at about this many bytes before
----compression, such as "64MB" (default "256MB")
+---@field object_size? string|integer  a new object starts at about this many bytes as stored, such as
+---"64MB" (default "256MB")
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see
 ---`tidemill help flow-file`
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)

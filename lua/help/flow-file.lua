@@ -49,12 +49,12 @@ run at the same time. `retries`, `retry_delay` (the first pause), `backoff` (its
 ## Maps
 
 `map` of flow.extract gets each row. Fields are read and set by name or position (row.email,
-row[3]); they are texts as PostgreSQL writes them, NULL is nil. The row is used again for the
+row[3]); they are texts as PostgreSQL writes them, NULL is `pg.null`. The row is used again for the
 next one, so keep no reference to it. Return the row, or another table, to keep it; nil drops it.
 
     map = function(row)
       if row.customer == "test" then return nil end
-      row.email = row.email and row.email:gsub("^(.).*(@.*)$", "%1***%2")
+      if type(row.email) == "string" then row.email = row.email:lower() end
       return row
     end
 

@@ -10,7 +10,7 @@ flow.extract writes what PostgreSQL's COPY writes, and flow.load reads it by the
                         delimiter, null
     encoding            of the objects (default "UTF8")
     compress            none, gzip or zstd, with `level`
-    object_size         a new object starts at about so many bytes before compression
+    object_size         a new object starts at about so many bytes as stored
                         (default "256MB"); objects end between rows
 
 Objects are named after node, run and attempt, so no attempt touches another's:
