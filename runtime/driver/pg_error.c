@@ -28,11 +28,11 @@ static const struct rule rules[] = {
     {"08P01", TM_EPROTOCOL}, {"08", TM_EIO},          {"22", TM_EDATA},
     {"23", TM_EDATA},        {"25P03", TM_ESERVER},   {"25P04", TM_ESERVER},
     {"28", TM_EAUTH},        {"3D000", TM_ENOTFOUND}, {"3F000", TM_ENOTFOUND},
-    {"40003", TM_EINDOUBT},  {"40", TM_ESERVER},      {"42501", TM_EAUTH},
-    {"42P01", TM_ENOTFOUND}, {"42P04", TM_EEXISTS},   {"42P06", TM_EEXISTS},
-    {"42P07", TM_EEXISTS},   {"42710", TM_EEXISTS},   {"44", TM_EDATA},
-    {"53", TM_ESERVER},      {"55P03", TM_ESERVER},   {"57014", TM_ECANCELED},
-    {"57P04", TM_ENOTFOUND}, {"57P", TM_ESERVER},     {"58", TM_ESERVER},
+    {"40003", TM_EINDOUBT},  {"40", TM_ESERVER},      {"42P01", TM_ENOTFOUND},
+    {"42P04", TM_EEXISTS},   {"42P06", TM_EEXISTS},   {"42P07", TM_EEXISTS},
+    {"42710", TM_EEXISTS},   {"44", TM_EDATA},        {"53", TM_ESERVER},
+    {"55P03", TM_ESERVER},   {"57014", TM_ECANCELED}, {"57P04", TM_ENOTFOUND},
+    {"57P", TM_ESERVER},     {"58", TM_ESERVER},
 };
 
 /* 57014 is one code for three things; only the words tell them apart. */

@@ -204,6 +204,7 @@ function TestErrors.test_kinds_follow_the_sqlstate()
   local cases = {
     { "data", "SELECT 1/0" }, { "data", "INSERT INTO t VALUES (1, 'bad')" }, { "not_found", "SELECT * FROM nope" },
     { "not_found", "SELECT * FROM nope.t" }, { "exists", "CREATE TEMP TABLE t ()" }, { "sql", "SELEC 1" },
+    { "sql", "CREATE ROLE tm_no; SET LOCAL ROLE tm_no; SELECT * FROM t" }, -- refused, though connected
     { "server", "DO $$ BEGIN RAISE 'x' USING ERRCODE = '40001'; END $$" },
     { "server", "DO $$ BEGIN RAISE 'x' USING ERRCODE = '53300'; END $$" },
     { "timeout", "SET statement_timeout TO 50; SELECT pg_sleep(9)" },
