@@ -95,8 +95,9 @@ local function read_block(block)
     end
     if tag then
       last = TAGS[tag] and TAGS[tag](item, text)
-    elseif last and line:find "%S" and not line:find "^ " then -- a tag goes on
-      if last == item then item.type = item.type .. line else last.text = last.text .. " " .. line end
+    elseif last and line:find "%S" and (not line:find "^ " or line:find "^    ") then -- a tag goes on
+      if last == item then item.type = item.type .. line
+      else last.text = last.text .. " " .. line:gsub("^%s+", "") end
     else
       last = nil
       item.lines[#item.lines + 1] = (line:gsub("^ ", "", 1))

@@ -11,7 +11,7 @@ local suggest = require "tidemill.suggest"
 local main = {}
 
 --- Every command, in the order of `tidemill help`.
-main.commands = { "run", "check", "plan", "runs", "show", "logs", "node", "exec", "help", "version" }
+main.commands = { "run", "check", "plan", "runs", "show", "logs", "node", "exec", "ossd", "help", "version" }
 
 --- Loads a command by name; nil if there is none.
 ---@param name string

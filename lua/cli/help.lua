@@ -67,7 +67,7 @@ end
 local function page_of(topic)
   local main = require "tidemill.main"
   local command = main.command(topic)
-  if command then return options.help(command) end
+  if command then return command.page and command.page() or options.help(command) end
   for _, one in ipairs(TOPICS) do
     if one[1] == topic then return require("tidemill.help." .. topic) end
   end

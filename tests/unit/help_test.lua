@@ -67,6 +67,7 @@ local m = {}
 ---@field rows? integer  most rows
 ---(default 5)
 ---@field map fun(row: table, n: integer): table?  changes a row
+---            or drops it
 
 --- A thing.
 ---@class m.Thing
@@ -90,7 +91,7 @@ local function hidden() end
   local text = docs.render("m", page)
   for _, part in ipairs { "module m\n\nDoes things.\n\n    example()", "m.open(name, opts) -> m.Thing?\n    Opens one.",
     "opts?  m.Opts\n          how", "thing: m.Thing?, nil: none", "METHODS\n\nThing:close()\n    Ends it.", "VALUES\n\nm.null",
-    "rows?  integer\n          most rows (default 5)", "map  fun(row: table, n: integer): table?\n          changes a row",
+    "rows?  integer\n          most rows (default 5)", "map  fun(row: table, n: integer): table?\n          changes a row or drops it",
     "m.Thing\n    A thing." } do
     lu.assertStrContains(text, part)
   end
@@ -116,6 +117,13 @@ function TestHelp.test_the_overview_names_all_and_each_has_its_page()
   local main, shown = require "tidemill.main", 0
   for _, name in ipairs(main.commands) do shown = shown + (main.command(name).hidden and 0 or 1) end
   lu.assertEquals(count, #modules() + shown + 6, overview.out)
+end
+
+function TestHelp.test_the_page_of_ossd_is_its_own_help()
+  local d = TestHelp.desk
+  local r = d:run("help", "ossd")
+  lu.assertStrContains(r.out, "--root DIR")
+  lu.assertEquals(r.out, d:run("ossd", "--help").out)
 end
 
 function TestHelp.test_an_unknown_topic_suggests_the_nearest()
