@@ -8,6 +8,7 @@
 --- is put last and is the commit. On any failure the objects are removed again.
 
 local copy = require "tidemill.copy"
+local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
 local stream = require "stream"
 local time = require "time"
@@ -52,6 +53,19 @@ local function columns_out(spec, columns)
   for _, column in ipairs(columns) do types[column.name] = column.type end
   for i, name in ipairs(spec.columns) do out[i] = { name = name, type = types[name] or "text" } end
   return out
+end
+
+-- A load puts columns by name, so every name stands once, and every one is a name.
+local function check_names(columns)
+  local seen = {}
+  for i, column in ipairs(columns) do
+    if seen[column.name] then
+      error(errors.new { kind = "sql",
+        message = ("columns %d and %d of the query are both named '%s'"):format(seen[column.name], i, column.name),
+        hint = "name them apart: SELECT expression AS name" }, 0)
+    end
+    seen[column.name] = i
+  end
 end
 
 -- The header line as it stands at the start of each object, and its size before compression.
@@ -140,6 +154,7 @@ return function(ctx, spec)
   local format = copy.format_of(spec)
   local columns = {}
   for i, column in ipairs(conn:describe(query)) do columns[i] = { name = column.name, type = column.type } end
+  check_names(columns_out(spec, columns))
   local wire = spec.map and { format = "text" } or format
   local plan = {
     prefix = prefix, format = format, columns = columns,

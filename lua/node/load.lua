@@ -24,9 +24,15 @@ end
 -- The table's columns that can be written, by name, and all names in order.
 local function target_columns(conn, into)
   local generated = conn:server_version() >= 120000 and "attgenerated <> ''" or "false"
-  local rows = conn:query(("SELECT attname::text AS name, %s AS generated FROM pg_attribute " ..
+  local ok, rows = pcall(conn.query, conn, ("SELECT attname::text AS name, %s AS generated FROM pg_attribute " ..
     "WHERE attrelid = $1::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum")
     :format(generated), into)
+  if not ok then
+    if errors.is(rows) and (rows.code == "42P01" or rows.code == "3F000") then
+      rows.detail, rows.hint = nil, ("a load creates nothing: create table %s first"):format(into)
+    end
+    error(rows, 0)
+  end
   local by_name, names = {}, {}
   for i, row in ipairs(rows) do
     by_name[row.name] = row

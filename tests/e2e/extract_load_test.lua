@@ -123,6 +123,13 @@ function TestTransfer.test_a_missing_table_is_named()
   l:flow("t.lua", EXTRACT:format("table = 'nowhere'", ""))
   assert_fails(l:run("run", "t.lua"), 1, "nowhere", "42P01")
   lu.assertNil(lake:head "data/2026-03-01/_manifest.json")
+  assert_fails(run_pair("", "nowhere"), 1, 'relation "nowhere" does not exist', "hint: a load creates nothing")
+end
+
+function TestTransfer.test_two_columns_of_one_name_are_refused_before_anything_is_written()
+  l:flow("t.lua", EXTRACT:format("query = 'SELECT id, n, id FROM src'", ""))
+  assert_fails(l:run("run", "t.lua"), 1, "columns 1 and 3 of the query are both named 'id'")
+  lu.assertNil(lake:list {}())
 end
 
 function TestTransfer.test_a_row_that_does_not_fit_names_object_line_and_column()
