@@ -29,14 +29,31 @@ function errors.usage(message, hint)
   error(errors.new("usage", message, { hint = hint }), 0)
 end
 
+-- A raised table without a message and without a text of its own: its fields, as far as
+-- they are plain.
+local function fields_of(raised)
+  local meta = getmetatable(raised)
+  if type(raised) ~= "table" or type(meta) == "table" and meta.__tostring then return tostring(raised) end
+  local words = {}
+  for key, value in pairs(raised) do
+    if type(value) ~= "table" and type(value) ~= "function" then
+      words[#words + 1] = ("%s = %s"):format(tostring(key), tostring(value))
+    end
+  end
+  table.sort(words)
+  return ("a table was raised, without a message: { %s }"):format(table.concat(words, ", "))
+end
+
 --- Turns whatever was raised into an error table. A plain string, which only a script's own
---- `error` or a fault of ours raises, becomes kind "script" (exit code 1).
+--- `error` or a fault of ours raises, becomes kind "script" (exit code 1); its first line is
+--- the message, the others are the detail.
 ---@param raised any
 ---@return table
 function errors.from(raised)
   if native.is(raised) then return raised end
   if type(raised) == "table" and type(raised.message) == "string" then return native.new(raised) end
-  return errors.new("script", tostring(raised))
+  local first, rest = fields_of(raised):match "^%s*([^\n]*)\n?(.*)$"
+  return errors.new("script", first, { detail = rest:find "%S" and rest or nil })
 end
 
 --- The exit code of a process that ends because of `err`.

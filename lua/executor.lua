@@ -329,7 +329,7 @@ local function on_event(self, event)
   if event.type == "exit" then
     on_exit(self, record, event.status)
   elseif event.type == "line" then
-    add_line(self, record, event.stream, "info", event.line)
+    add_line(self, record, event.stream, event.level or "info", event.line)
   elseif event.type == "started" then
     self.store:attempt_pid(self.run, record.name, record.attempt, event.pid)
   elseif on_message[event.message.t] then

@@ -153,6 +153,14 @@ local function find_beside(loaded, name)
   if text then return path, text end
 end
 
+-- Lua's own require; a module that is not found is the mistake of the line that wants it.
+local function require_here(name)
+  local ok, value, more = pcall(require, name)
+  if ok then return value, more end
+  if type(value) == "string" and value:find "^module '" then error(value, 2) end -- it is tail-called
+  error(value, 0)
+end
+
 local function make_require(loaded, env)
   local done = { flow = read_only(require "flow") }
   return function(name)
@@ -165,7 +173,7 @@ local function make_require(loaded, env)
       local value = compile(loaded, text, path, env)(name, path)
       if value ~= nil then done[name] = value end
     elseif loaded.running then
-      return require(name)
+      return require_here(name)
     elseif is_module(name) then
       done[name] = stand_in(loaded, name)
     else

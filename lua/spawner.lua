@@ -80,8 +80,17 @@ function Spawner:start(job)
   return child
 end
 
+-- A line of `log` (runtime/base/log.c): the log of the run has time and level of its own.
+local function logged(line)
+  return line:match "^%d%d%d%d%-%d%d%-%d%dT[%d:.]+Z (%l+) +(.*)$"
+end
+
 -- One line from a child as an event.
 local function line_event(child, fd, line)
+  local level, words = logged(line)
+  if fd == 2 and level then
+    return { child = child, type = "line", stream = "log", level = level, line = text.clean(words) }
+  end
   if STREAMS[fd] then
     return { child = child, type = "line", stream = STREAMS[fd], line = text.clean(line) }
   end

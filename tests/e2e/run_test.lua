@@ -500,6 +500,31 @@ function TestRun.test_runs_show_and_logs_tell_what_happened()
   lu.assertEquals(l:run("show", "nothing").code, 1)
 end
 
+function TestRun.test_messages_are_one_line_and_name_the_line_of_the_flow()
+  flow [[
+    flow.lua "needs" { run = function() require "nosuch" end },
+    flow.lua "table" { run = function() error { status = 5 } end },
+    flow.lua "long" { run = function() error("first\nsecond", 0) end },
+  ]]
+  local r = l:run("run", "f.lua", "--only", "needs")
+  lu.assertStrMatches(r.err, ".* needs: failed %([^)]*%): f.lua:4: module 'nosuch' not found:\n")
+  lu.assertStrContains(r.out, "error: f.lua:4: module 'nosuch' not found:\n")
+  lu.assertStrContains(r.out, "no embedded file 'stdlib/nosuch.lua'")
+  lu.assertStrContains(l:run("run", "f.lua", "--only", "table").out, "without a message: { status = 5 }")
+  r = l:run("run", "f.lua", "--only", "long")
+  lu.assertNotStrContains(r.err, "second")
+  lu.assertStrContains(r.out, "error: first\n    node 'long', attempt 1\n    second\n")
+end
+
+function TestRun.test_lines_of_log_have_one_time_and_their_level()
+  flow [[
+    flow.lua "a" { run = function() require("log").warn("careful: %d", 7) end },
+  ]]
+  local r = run()
+  lu.assertStrMatches(r.err, ".*%d a: warn: careful: 7\n.*")
+  lu.assertStrMatches(l:run("logs", "last").out, "[%d:.]+ a: warn: careful: 7\n")
+end
+
 function TestRun.test_a_long_log_keeps_head_and_tail()
   flow [[flow.lua "n" { run = function() for i = 1, 20000 do print("line " .. i) end end },]]
   lu.assertEquals(run().code, 0)
