@@ -2,8 +2,8 @@
 
 --- Lines about what a script does, on standard error.
 ---
---- Each line is `2026-01-02T03:04:05.678Z level message`, or a JSON object a line when the
---- program runs with `--log json`. Inside a node the lines also go to the run's log
+--- Each line is `2026-01-02T03:04:05.678Z level message`, or a JSON object a line after
+--- `log.configure { json = true }`. Inside a node the lines go to the run's log
 --- (`tidemill logs RUN NODE`).
 ---
 --- Example:

@@ -8,7 +8,8 @@
 ---       endpoint = "oss-cn-hangzhou.aliyuncs.com",
 ---     })
 ---     store:put("hello.txt", "hello\n", { content_type = "text/plain" })
----     print(store:get "hello.txt")
+---     local text = store:get "hello.txt"
+---     io.write(text)                               --> hello
 ---     for entry in store:list { prefix = "orders/", delimiter = "/" } do
 ---       print(entry.key, entry.size)
 ---     end
