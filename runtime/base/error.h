@@ -41,12 +41,12 @@ enum tm_kind {
 
 struct tm_error {
   enum tm_kind kind;
-  int status;           /* HTTP status, or 0 */
-  char code[48];        /* SQLSTATE or the store's error code, or "" */
-  char request_id[64];  /* the store's request id, or "" */
-  char message[768];    /* one line, no newline, lower case, no full stop */
-  char detail[2048];    /* further lines: DETAIL, CONTEXT, SQL ...; or "" */
-  char hint[512];       /* what to do about it, or "" */
+  int status;          /* HTTP status, or 0 */
+  char code[48];       /* SQLSTATE or the store's error code, or "" */
+  char request_id[64]; /* the store's request id, or "" */
+  char message[768];   /* one line, no newline, lower case, no full stop */
+  char detail[2048];   /* further lines: DETAIL, CONTEXT, SQL ...; or "" */
+  char hint[512];      /* what to do about it, or "" */
 };
 
 /* Sets kind and message (printf) and clears every other field. */

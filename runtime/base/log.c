@@ -58,7 +58,8 @@ void tm_log(enum tm_level level, const char *format, ...)
 
   char *p = line;
   if (config.json) {
-    p += sprintf(p, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"", when, names[level]);
+    p += sprintf(p, "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"", when,
+                 names[level]);
     p = json_escape(p, line + sizeof line - 8, message);
     p += sprintf(p, "\"}\n");
   } else {

@@ -67,7 +67,8 @@ static struct timespec deadline_after(int64_t ms)
 }
 
 /* Waits once; false on timeout. The lock is held. */
-static bool wait_on(struct tm_queue *q, pthread_cond_t *cond, const struct timespec *until)
+static bool wait_on(struct tm_queue *q, pthread_cond_t *cond,
+                    const struct timespec *until)
 {
   if (until == NULL)
     return pthread_cond_wait(cond, &q->lock) == 0;

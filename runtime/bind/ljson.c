@@ -132,8 +132,9 @@ static json_t *encode_value(struct encoder *e, int index, int depth)
   case LUA_TNIL:
     return json_null();
   case LUA_TLIGHTUSERDATA:
-    return lua_touserdata(L, index) == NULL ? json_null()
-                                            : refuse(e, NULL, "a pointer has no JSON form");
+    return lua_touserdata(L, index) == NULL
+               ? json_null()
+               : refuse(e, NULL, "a pointer has no JSON form");
   case LUA_TBOOLEAN:
     return json_boolean(lua_toboolean(L, index));
   case LUA_TNUMBER: {

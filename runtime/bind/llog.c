@@ -61,12 +61,9 @@ static int log_configure(lua_State *L)
   return 0;
 }
 
-static const luaL_Reg module[] = {{"debug", log_debug},
-                                  {"info", log_info},
-                                  {"warn", log_warn},
-                                  {"error", log_error},
-                                  {"configure", log_configure},
-                                  {NULL, NULL}};
+static const luaL_Reg module[] = {{"debug", log_debug},         {"info", log_info},
+                                  {"warn", log_warn},           {"error", log_error},
+                                  {"configure", log_configure}, {NULL, NULL}};
 
 int luaopen_log(lua_State *L)
 {

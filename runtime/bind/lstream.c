@@ -356,7 +356,8 @@ struct collect_sink {
   struct tm_buffer bytes;
 };
 
-static bool collect_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
+static bool collect_write(struct tm_sink *self, struct tm_slab *slab,
+                          struct tm_error *err)
 {
   struct collect_sink *c = (struct collect_sink *)self;
   bool ok = !c->keep || tm_buffer_add(&c->bytes, slab->data, slab->len);
@@ -436,14 +437,11 @@ static int stream_kind(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg module[] = {{"pump", stream_pump},
-                                  {"bytes", stream_bytes},
-                                  {"collect", stream_collect},
-                                  {"collected", stream_collected},
-                                  {"discard", stream_discard},
-                                  {"kind", stream_kind},
-                                  {"map", tm_lua_map},
-                                  {NULL, NULL}};
+static const luaL_Reg module[] = {
+    {"pump", stream_pump},       {"bytes", stream_bytes},
+    {"collect", stream_collect}, {"collected", stream_collected},
+    {"discard", stream_discard}, {"kind", stream_kind},
+    {"map", tm_lua_map},         {NULL, NULL}};
 
 int luaopen_stream(lua_State *L)
 {

@@ -95,8 +95,8 @@ static bool tick(struct pump *p, struct tm_error *err)
   int64_t now = tm_clock_mono_ms();
   if (now < p->next_report)
     return true;
-  p->next_report = now + (p->opts->interval_ms > 0 ? p->opts->interval_ms
-                                                    : DEFAULT_INTERVAL_MS);
+  p->next_report =
+      now + (p->opts->interval_ms > 0 ? p->opts->interval_ms : DEFAULT_INTERVAL_MS);
   struct tm_pump_stats stats;
   snapshot(p, &stats);
   return p->opts->progress(p->opts->data, &stats, err);

@@ -30,8 +30,8 @@ struct tm_slab *tm_slab_new(size_t cap, struct tm_error *err);
 bool tm_slab_reserve(struct tm_slab *s, size_t more, struct tm_error *err) TM_MUSTCHECK;
 bool tm_slab_add(struct tm_slab *s, const void *bytes, size_t n, struct tm_error *err)
     TM_MUSTCHECK;
-void tm_slab_free(struct tm_slab *s);    /* NULL is fine */
-void tm_slab_drop(void *slab);           /* the same, for queues */
+void tm_slab_free(struct tm_slab *s); /* NULL is fine */
+void tm_slab_drop(void *slab);        /* the same, for queues */
 
 /* ---- sources: embed struct tm_source first in your own struct ---- */
 
@@ -54,7 +54,8 @@ struct tm_source {
 struct tm_emit; /* where a stage's output goes */
 
 /* Gives `slab` to whatever comes next. False: stop, *err set. */
-bool tm_emit(struct tm_emit *out, struct tm_slab *slab, struct tm_error *err) TM_MUSTCHECK;
+bool tm_emit(struct tm_emit *out, struct tm_slab *slab, struct tm_error *err)
+    TM_MUSTCHECK;
 
 struct tm_stage;
 struct tm_stage_ops {

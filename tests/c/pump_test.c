@@ -52,8 +52,10 @@ static void script_close(struct tm_source *self)
   tm_cancel_close(&((struct script_source *)self)->cancel);
 }
 
-static const struct tm_source_ops script_ops = {
-    .name = "script", .read = script_read, .cancel = script_cancel, .close = script_close};
+static const struct tm_source_ops script_ops = {.name = "script",
+                                                .read = script_read,
+                                                .cancel = script_cancel,
+                                                .close = script_close};
 
 static void open_source(struct script_source *s, int slabs)
 {
