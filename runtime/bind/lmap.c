@@ -375,8 +375,9 @@ static void take_result(lua_State *L, struct map *m)
     tm_lua_values_table(L, &m->values, -1, NAMES + 1, m->out, m->out_count,
                         !m->output.unchecked);
   } else if (lua_touserdata(L, -1) != m->ref) {
-    luaL_error(L, "the map's function returned a %s, not its row, a table or nil",
-               luaL_typename(L, -1));
+    lua_pushfstring(L, "the map's function returned a %s, not its row, a table or nil",
+                    luaL_typename(L, -1));
+    lua_error(L);
   }
   check(L, m, write_row(L, m));
   lua_pop(L, 1);
@@ -412,15 +413,23 @@ static int run_rows(lua_State *L)
   return 0;
 }
 
-/* Notes the nearest place in a Lua file: where the author should look. */
+/* Notes the nearest place in a Lua file: where the author should look. A fault of what the
+** function returned is found after it ended; then its first line is that place. */
 static int note_place(lua_State *L)
 {
   lua_Debug ar;
   struct map *m = lua_touserdata(L, lua_upvalueindex(1));
   for (int level = 0; !m->failed && lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "Sl", &ar);
-    if (ar.currentline > 0) {
-      snprintf(m->where, sizeof m->where, "%s:%d", ar.short_src, ar.currentline);
+    lua_getinfo(L, "Slf", &ar);
+    bool ended = lua_tocfunction(L, -1) == run_rows;
+    lua_pop(L, 1);
+    if (ended && lua_getlocal(L, &ar, FN + 1) != NULL) {
+      lua_getinfo(L, ">S", &ar);
+      ar.currentline = ar.linedefined;
+    }
+    if (ended || ar.currentline > 0) {
+      if (ar.currentline > 0)
+        snprintf(m->where, sizeof m->where, "%s:%d", ar.short_src, ar.currentline);
       break;
     }
   }

@@ -227,7 +227,10 @@ function TestErrors.test_an_error_of_the_reject_function_stops()
 end
 
 function TestErrors.test_results_of_other_types_are_refused()
-  lu.assertErrorMsgContains("returned a string", run, function() return "x" end, abc, "1,2,3\n")
+  local a_text = load('\nreturn function()\n  return "x"\nend', "@f.lua")()
+  lu.assertErrorMsgContains("row 1: f.lua:2: the map's function returned a string", run, a_text, abc, "1,2,3\n")
+  local too_many = load('return function() return { 1, 2, 3, 4 } end', "@f.lua")()
+  lu.assertErrorMsgContains("row 1: f.lua:1: a row of 3 columns has no position 4", run, too_many, abc, "1,2,3\n")
   lu.assertErrorMsgContains("a value is a string", run, function(row)
     row.a = print
   end, abc, "1,2,3\n")
