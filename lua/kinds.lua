@@ -242,6 +242,9 @@ local function finish_extract(spec, report)
     report(spec.query and "query" or nil, spec.query and "has both query and table" or "needs a query or a table",
       "give one of query and table")
   end
+  if spec.columns and not spec.map then
+    report("columns", "has columns but no map", "columns names what a map returns; without one, name them in the query")
+  end
   local text = spec.format == "text"
   if text then
     for _, name in ipairs { "quote", "escape" } do

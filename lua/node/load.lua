@@ -41,8 +41,27 @@ local function target_columns(conn, into)
   return by_name, names
 end
 
+-- A list of columns has one for each of the objects' columns; a map names only such.
+local function check_mapping(spec, m)
+  local mapping, names = spec.columns or {}, {}
+  for i, column in ipairs(m.columns) do names[i] = column.name end
+  if #mapping > 0 and #mapping ~= #names then
+    fail("usage", ("'columns' lists %d names, the objects have %d columns"):format(#mapping, #names),
+      "in the objects: " .. table.concat(names, ", "))
+  end
+  local known = {}
+  for _, name in ipairs(names) do known[name] = true end
+  for name in pairs(#mapping == 0 and mapping or {}) do
+    if not known[name] then
+      fail("usage", ("'columns' maps '%s', which the objects do not have"):format(name),
+        suggest.hint(name, names, "in the objects"))
+    end
+  end
+end
+
 -- Which column of the table each column of the objects goes to, in the objects' order.
 local function column_list(spec, m, conn)
+  check_mapping(spec, m)
   local by_name, names = target_columns(conn, spec.into)
   local mapping, list, taken = spec.columns or {}, {}, {}
   for i, column in ipairs(m.columns) do

@@ -169,6 +169,10 @@ flow.extract "a" { from = "rds", table = "t", to = "lake:x/", format = "text",
   quote = "'",
   header = true },]],
     { 4, "has 'quote', which only format csv knows" }, { 5, "has 'header', which only format csv knows" } },
+  ["columns that nothing makes"] = { [[
+flow.extract "a" { from = "rds", table = "t", to = "lake:x/",
+  columns = { "x" } },]],
+    { 4, "has columns but no map" } },
   ["options that contradict"] = { [[
 flow.extract "a" { from = "rds", table = "t", to = "lake:x/", compress = "gzip",
   level = 19,
