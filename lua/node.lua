@@ -171,7 +171,8 @@ local function body(self, job)
   local planned = plan.node(model, job.node, self.options)
   self.vars = planned.vars or {}
   if #planned.pending > 0 and planned.kind ~= "lua" then
-    errors.usage(("no node before '%s' gave the output '%s'"):format(job.node, planned.pending[1]))
+    errors.usage(("no node before '%s' gave the output '%s'"):format(job.node, planned.pending[1]),
+      "with --only, name the node that gives it too")
   end
   end_lost_sessions(self, job.sessions)
   model.loaded:start()

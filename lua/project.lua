@@ -306,6 +306,13 @@ function Project:postgres(name, opts)
   return guarded(self, connection, require("pg").connect, self:conninfo(name), opts)
 end
 
+-- tidemill.lua may be named by a relative path; a file:// URL has an absolute one.
+local function absolute(path)
+  if path:sub(1, 1) == "/" then return path end
+  local here = require "proc".run { cmd = { "pwd" }, check = true }.stdout:gsub("\n$", "")
+  return here .. "/" .. path
+end
+
 --- Opens an object store; talks to nobody yet.
 ---@param name string
 ---@return oss.Store
@@ -320,7 +327,7 @@ function Project:store(name)
   end
   if connection.kind == "file" and not opts.url:find "^file://" then
     local path = opts.url
-    opts.url = "file://" .. (path:sub(1, 1) == "/" and path or self.dir .. path)
+    opts.url = "file://" .. (path:sub(1, 1) == "/" and path or absolute(self.dir .. path))
   elseif not opts.url:find "^%a+://" then
     opts.url = connection.kind .. "://" .. opts.url
   elseif not opts.url:find("^" .. connection.kind .. "://") then

@@ -50,7 +50,11 @@ end
 local function make_directory(path)
   local directory = path:match "^(.+)/[^/]*$"
   if not directory or io.open(directory) then return end
-  require "proc".run { cmd = { "mkdir", "-p", "--", directory }, check = true }
+  local r = require "proc".run { cmd = { "mkdir", "-p", "--", directory }, stdout = "pipe", stderr = "pipe" }
+  if r.code == 0 then return end
+  error(errors.new("io", ("cannot make the folder '%s' of the state store: %s"):format(directory,
+    r.stderr:match ": ([^:\n]+)\n?$" or "mkdir failed"),
+    { hint = "tidemill.lua says where: state = \"sqlite:PATH\"" }), 0)
 end
 
 local function migrate(db)

@@ -10,7 +10,7 @@ walking up from the flow, then from the working directory.
         adbpg = { postgres = "service=adbpg" },
         lake  = { oss = "oss://my-bucket/etl", endpoint = "oss-cn-hangzhou-internal.aliyuncs.com" },
       },
-      state    = "sqlite:.tidemill/state.db",   -- relative to this file; or a PostgreSQL URI
+      state    = "sqlite:.tidemill/state.db",   -- of the runs; relative to this file
       timezone = "Asia/Shanghai",               -- of flows that name none (default "UTC")
     }
 
@@ -29,7 +29,7 @@ PostgreSQL, AnalyticDB for PostgreSQL and Greenplum are reached the same way.
 One of `oss` (Alibaba Cloud OSS), `s3` (Amazon S3 and compatible) or `file` (a directory):
 
     oss, s3            "oss://bucket/prefix", "s3://bucket/prefix"
-    file               a directory, relative to tidemill.lua
+    file               a directory that exists, relative to tidemill.lua
     endpoint           host, or URL with scheme and port
     region             such as "cn-hangzhou"
     addressing         auto, virtual, path or cname

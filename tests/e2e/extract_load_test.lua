@@ -146,6 +146,22 @@ function TestTransfer.test_a_missing_column_suggests_the_nearest()
   assert_fails(run_pair("", "other"), 1, "no column 'note'", "notes")
 end
 
+function TestTransfer.test_columns_that_the_objects_lack_are_refused()
+  assert_fails(run_pair("", "dst", "columns = { 'id', 'n' }"), 1, "lists 2 names, the objects have 7 columns")
+  assert_fails(run_pair("", "dst", "columns = { nte = 'note' }"), 1, "maps 'nte'", "did you mean 'note'?")
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM dst", 0)
+end
+
+function TestTransfer.test_a_store_may_be_a_folder_beside_the_project_file()
+  l.connections.lake = '{ file = "pond" }'
+  l:project()
+  assert_fails(run_pair(), 1, "pond': No such file or directory")
+  assert(os.execute("mkdir " .. l.dir .. "/pond"))
+  local r = run_pair()
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(hash(adbpg, "dst"), hash(rds, "src"))
+end
+
 local function extract_only(options)
   l:flow("e.lua", EXTRACT:format("table = 'src'", options))
   local r = l:run("run", "e.lua", "--at", "2026-03-02")

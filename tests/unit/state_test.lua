@@ -18,6 +18,13 @@ end
 function TestState:setUp() self.store = state.open "sqlite::memory:" end
 function TestState:tearDown() self.store:close() end
 
+function TestState.test_a_folder_that_cannot_be_made_is_named()
+  local ok, err = pcall(state.open, "sqlite:/proc/nope/state.db")
+  lu.assertFalse(ok)
+  lu.assertEquals({ err.kind, err.message },
+    { "io", "cannot make the folder '/proc/nope' of the state store: No such file or directory" })
+end
+
 function TestState:test_a_run_starts_with_waiting_nodes()
   local id = self.store:begin_run(a_run())
   lu.assertStrMatches(id, "%d%d%d%d%d%d%d%d%-%d%d%d%d%d%d%-%x%x%x%x%x%x")
