@@ -77,7 +77,7 @@ int tm_lua_store_multipart_part(lua_State *L)
   lua_Integer number = luaL_checkinteger(L, 4);
   size_t n;
   const char *bytes = luaL_checklstring(L, 5, &n);
-  struct tm_oss_part part;
+  struct tm_oss_part part = {0};
   struct tm_error err;
   luaL_argcheck(L, number >= 1 && number <= 10000, 4, "part numbers are 1 to 10000");
   if (!tm_oss_multipart_part(oss, key, id, (int)number, bytes, n, &part, NULL, &err))

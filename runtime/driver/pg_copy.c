@@ -216,34 +216,39 @@ static bool take_row(struct copy_out *s, struct tm_slab *slab, char *row, int le
   return true;
 }
 
-/* Waits for more input; first without asking poll, for the data is mostly there. */
-static bool receive(struct copy *c, bool *tried, struct tm_error *err)
+/* Takes in more input, once poll says that there is some. */
+static bool receive(struct copy *c, bool ask_poll, struct tm_error *err)
 {
-  PGconn *conn = c->pg->conn;
-  if (*tried && pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err) < 0)
+  if (ask_poll && pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err) < 0)
     return stop(c);
-  *tried = !*tried;
-  (void)PQconsumeInput(conn); /* a failure is told by PQgetCopyData or the result */
+  (void)PQconsumeInput(c->pg->conn); /* a failure is told by PQgetCopyData or the result */
   return true;
 }
 
-/* Fills the slab: 1 when it is full, 0 when the data ended, -1 with *err set. */
+/*
+** Fills the slab: 1 when it is full, 0 when the data ended, -1 with *err set.
+**
+** The server sends some KiB at a time and we are faster, so a read before poll would mostly
+** be for nothing. Only under encryption bytes may wait where poll does not see them.
+*/
 static int fill(struct copy_out *s, struct tm_slab *slab, struct tm_error *err)
 {
   PGconn *conn = s->copy.pg->conn;
-  bool tried = false;
+  const bool hidden = PQsslInUse(conn) || PQgssEncInUse(conn);
+  bool ask = !hidden;
   for (;;) {
     char *row = NULL;
     int n = PQgetCopyData(conn, &row, 1);
     if (n > 0) {
-      tried = false;
+      ask = !hidden;
       if (!take_row(s, slab, row, n))
         return 1;
     } else if (n == 0) {
       if (PQstatus(conn) == CONNECTION_BAD)
         return ended(&s->copy, err) ? 0 : -1;
-      if (!receive(&s->copy, &tried, err))
+      if (!receive(&s->copy, ask, err))
         return -1;
+      ask = !hidden || !ask;
     } else {
       return ended(&s->copy, err) ? 0 : -1;
     }

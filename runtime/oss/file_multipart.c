@@ -197,7 +197,8 @@ bool tm_file_multipart_part(struct tm_oss *store, const char *key, const char *u
   *part = (struct tm_oss_part){.number = number,
                                .size = (int64_t)n,
                                .has_crc64 = true,
-                               .crc64 = tm_crc64(0, bytes, n)};
+                               .crc64 =
+                                   part->has_crc64 ? part->crc64 : tm_crc64(0, bytes, n)};
   snprintf(part->etag, sizeof part->etag, "%016" PRIx64, part->crc64);
   part_name(part, name);
   struct tm_oss_parts before = {0};

@@ -71,7 +71,8 @@ bool tm_http_multipart_part(struct tm_oss *store, const char *key, const char *u
   *part = (struct tm_oss_part){.number = number,
                                .size = (int64_t)n,
                                .has_crc64 = true,
-                               .crc64 = tm_crc64(0, bytes, n)};
+                               .crc64 =
+                                   part->has_crc64 ? part->crc64 : tm_crc64(0, bytes, n)};
   struct tm_call call = {.store = store,
                          .what = "upload a part of",
                          .method = "PUT",

@@ -195,7 +195,8 @@ bool tm_oss_multipart_create(struct tm_oss *store, const char *key,
                              const struct tm_cancel *cancel, struct tm_error *err)
     TM_MUSTCHECK;
 
-/* Uploads (or replaces) one part and fills *part. */
+/* Uploads (or replaces) one part and fills *part. Where part->has_crc64 is set already,
+** part->crc64 is that of the bytes and is not computed again. */
 bool tm_oss_multipart_part(struct tm_oss *store, const char *key, const char *upload_id,
                            int number, const void *bytes, size_t n,
                            struct tm_oss_part *part, const struct tm_cancel *cancel,

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "driver/crc64.h"
 #include "oss/file_store.h"
 
 enum {
@@ -96,6 +97,7 @@ struct job { /* a part on its way */
   struct job *next;
   int number;
   size_t len, cap;
+  uint64_t crc64; /* of bytes, taken while they are in the cache */
   char bytes[];
 };
 
@@ -197,7 +199,7 @@ static void *upload_main(void *arg)
   struct writer *w = arg;
   for (struct job *j; (j = next_job(w)) != NULL; job_free(w, j)) {
     struct tm_error err;
-    struct tm_oss_part part;
+    struct tm_oss_part part = {.has_crc64 = true, .crc64 = j->crc64};
     if (tm_cancel_fired(&w->cancel))
       continue;
     if (!tm_oss_multipart_part(w->store, w->key, w->upload_id, j->number, j->bytes,
@@ -305,6 +307,7 @@ static bool write_bytes(struct writer *w, const char *bytes, size_t n,
     struct job *j = w->filling;
     size_t room = j->cap - j->len, some = n < room ? n : room;
     memcpy(j->bytes + j->len, bytes, some);
+    j->crc64 = tm_crc64(j->crc64, bytes, some);
     j->len += some;
     bytes += some;
     n -= some;
