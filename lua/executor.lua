@@ -107,7 +107,8 @@ local function skip_dependants(self, failed)
       local up = self.by_name[name]
       if record.state == "waiting" and (up == failed or up.state == "skipped" or up.state == "canceled") then
         end_nodes(self, { record }, "skipped", ("upstream node '%s' %s"):format(name,
-          up == failed and "failed" or "did not run"))
+          up == failed and failed.state == "failed" and "failed" or up.state == "canceled" and "was cancelled"
+            or "did not run"))
       end
     end
   end

@@ -71,7 +71,7 @@ end
 ---@param value string|number|boolean
 function Context:output(name, value)
   if type(name) ~= "string" or not name:match "^[%w_.]+$" then
-    error("output: a name of letters, digits, '_' and '.' wanted", 2)
+    errors.usage(("an output is named by letters, digits, '_' and '.', not '%s'"):format(tostring(name)))
   end
   local kind = type(value)
   if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then

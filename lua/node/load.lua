@@ -73,7 +73,8 @@ local function column_list(spec, m, conn)
         near and ("did you mean '%s'? map it: columns = { [%q] = %q }"):format(near, column.name, near)
           or "the table has: " .. table.concat(names, ", "))
     elseif by_name[name].generated then
-      fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into))
+      fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into),
+        "leave it out of what the extract reads")
     elseif taken[name] then
       fail("usage", ("columns '%s' and '%s' would both go into '%s'"):format(taken[name], column.name, name))
     end

@@ -293,6 +293,24 @@ function TestRun.test_an_error_of_the_server_is_shown_whole()
   lu.assertStrContains(l:run("logs", "last", "n").out, "nowhere")
 end
 
+function TestRun.test_a_transaction_left_open_is_an_error()
+  local db = l:database("db", os.getenv "TM_PG")
+  l:project()
+  flow [[flow.sql "n" { on = "db", sql = { "BEGIN", "CREATE TABLE t ()" } },]]
+  local r = run()
+  lu.assertEquals(r.code, 1)
+  lu.assertStrContains(r.out, "leave a transaction open")
+  lu.assertTrue(db:value "SELECT to_regclass('t') IS NULL")
+  flow [[flow.sql "n" { on = "db", sql = { "BEGIN", "CREATE TABLE t ()", "COMMIT" } },]]
+  lu.assertEquals(run().code, 0)
+  lu.assertTrue(db:value "SELECT to_regclass('t') IS NOT NULL")
+end
+
+function TestRun.test_a_bad_name_of_an_output_is_shown()
+  flow [[flow.lua "n" { run = function() return { ["a b"] = 1 } end },]]
+  lu.assertStrContains(run().out, "error: an output is named by letters, digits, '_' and '.', not 'a b'")
+end
+
 function TestRun.test_a_timeout_cancels_the_query_at_the_server()
   local conn = l:database("db", os.getenv "TM_PG")
   l:project()

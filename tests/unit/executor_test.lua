@@ -164,6 +164,7 @@ function TestExecutor.test_stop_cancels_running_nodes()
   lu.assertEquals(w:go().state, "failed")
   lu.assertEquals(w:states(), { a = "failed", b = "canceled", c = "skipped", d = "skipped" })
   lu.assertItemsEquals(w.log, { "0 start a", "0 start b", "10 end a", "10 cancel b", "15 end b" })
+  lu.assertStrContains(w:decisions(), "upstream node 'b' was cancelled")
 end
 
 function TestExecutor.test_continue_goes_on_with_other_branches()
