@@ -15,9 +15,9 @@
 static const char help[] =
     "usage: tidemill ossd --root DIR [OPTION...]\n"
     "\n"
-    "A local object store that speaks Alibaba Cloud OSS and Amazon S3, for development "
-    "and\n"
-    "demos. It is not for production: no TLS, no users, no replication.\n"
+    "a local object store that speaks OSS and S3, for development and demos only\n"
+    "\n"
+    "It is not for production: no TLS, no users, no replication.\n"
     "Signatures OSS V1, OSS V4 and AWS V4 are verified. The first line printed is\n"
     "\"ossd listening on http://ADDRESS:PORT\".\n"
     "\n"
