@@ -116,13 +116,21 @@ static bool begin_object(struct objects *o, struct tm_error *err)
   return write_preamble(o, object, err);
 }
 
+/* Whether a completion that failed so may have made its object. A store that refuses the
+** key, or has no bucket, made none, nor would it let us remove one. */
+static bool may_exist(const struct tm_error *err)
+{
+  return err->kind != TM_EEXISTS && err->kind != TM_EAUTH &&
+         strcmp(err->code, "NoSuchBucket") != 0;
+}
+
 /* Finishes a writer and notes what became of its object. */
 static bool complete(struct objects *o, struct tm_sink *writer, size_t index,
                      struct tm_error *err)
 {
   struct tm_oss_written w;
   if (!writer->ops->finish(writer, err)) {
-    o->in_doubt = err->kind != TM_EEXISTS;
+    o->in_doubt = may_exist(err);
     return false;
   }
   if (tm_oss_writer_result(writer, &w)) {
@@ -159,7 +167,7 @@ static bool settle(struct objects *o, struct tm_error *err)
   c->writer = NULL;
   if (c->ok)
     return true;
-  o->in_doubt = c->error.kind != TM_EEXISTS;
+  o->in_doubt = may_exist(&c->error);
   *err = c->error;
   return false;
 }
