@@ -198,7 +198,7 @@ end
 
 local function describe(node)
   local words = {}
-  if node.rows then words[#words + 1] = progress.count(node.rows) .. " rows" end
+  if node.rows then words[#words + 1] = progress.count(node.rows) .. (node.rows == 1 and " row" or " rows") end
   if node.bytes then words[#words + 1] = progress.bytes(node.bytes) end
   if node.started and node.ended then words[#words + 1] = progress.duration(node.ended - node.started) end
   return #words > 0 and " (" .. table.concat(words, ", ") .. ")" or ""
@@ -313,8 +313,10 @@ function progress.table(heading, rows)
   return lines
 end
 
+-- A node's name as a word of a shell's command.
 local function quoted(name)
-  return name:match "^[%w_./-]+$" and name or "'" .. name:gsub("'", "'\\''") .. "'"
+  local word = name:match "^[%w_./-]+$" and name or "'" .. name:gsub("'", "'\\''") .. "'"
+  return name:find "^%-" and "-- " .. word or word
 end
 
 --- The report at the end: a table of nodes, totals, each failure and where to look.

@@ -1,4 +1,4 @@
---- Texts that must be UTF-8, because they travel as JSON, made from bytes that may not be.
+--- Texts: made UTF-8, because they travel as JSON, from bytes that may not be; small words.
 
 local text = {}
 
@@ -8,6 +8,14 @@ local text = {}
 function text.clean(bytes)
   if utf8.len(bytes) then return bytes end
   return (bytes:gsub("[\x80-\xff]", "?"))
+end
+
+--- "1 row", "2 rows": a number and what it counts.
+---@param n integer
+---@param what string
+---@return string
+function text.count(n, what)
+  return ("%d %s%s"):format(n, what, n == 1 and "" or "s")
 end
 
 --- A copy of a table with every text in it cleaned, tables in it likewise.

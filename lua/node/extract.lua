@@ -11,6 +11,7 @@ local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
 local stream = require "stream"
+local text = require "tidemill.text"
 local time = require "time"
 local zip = require "zip"
 
@@ -173,7 +174,8 @@ return function(ctx, spec)
   end
   tx:commit()
   ctx:progress { rows = m.rows, bytes = m.raw_bytes, done = true }
-  ctx:log("info", "%d rows in %d objects (%d bytes) under %s", m.rows, #objects, m.bytes, spec.to)
+  ctx:log("info", "%s in %s (%s) under %s", text.count(m.rows, "row"), text.count(#objects, "object"),
+    text.count(m.bytes, "byte"), spec.to)
   ctx:output("manifest", m.id)
   ctx:output("rows", m.rows)
   ctx:output("objects", #objects)

@@ -13,6 +13,7 @@ local manifest = require "tidemill.manifest"
 local pg = require "pg"
 local stream = require "stream"
 local suggest = require "tidemill.suggest"
+local text = require "tidemill.text"
 local zip = require "zip"
 
 local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
@@ -152,6 +153,6 @@ return function(ctx, spec)
   end
   tx:commit()
   ctx:progress { rows = done.rows, bytes = done.raw_bytes, done = true }
-  ctx:log("info", "%d rows of %d objects into %s", done.rows, #m.objects, spec.into)
+  ctx:log("info", "%s of %s into %s", text.count(done.rows, "row"), text.count(#m.objects, "object"), spec.into)
   ctx:output("rows", done.rows)
 end

@@ -107,4 +107,16 @@ function TestExamples.test_the_example_of_flow_is_valid_and_runs()
   for entry in lake:list {} do lake:delete(entry.key) end
 end
 
+function TestExamples.test_the_flow_of_the_readme_is_valid()
+  local f <close> = assert(io.open "README.md")
+  local code = f:read "a":match "\n## A flow\n+(    .-)\n\n%S":gsub("%f[^\n\0]    ", "")
+  l:database("adbpg", os.getenv "TM_PG")
+  l:lake("lake", "lab-examples")
+  l:project()
+  l:write("f.lua", code)
+  local r = l:run("check", "f.lua")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertStrContains(r.out, "is valid: 2 nodes")
+end
+
 os.exit(lu.LuaUnit.run())

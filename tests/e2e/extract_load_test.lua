@@ -159,6 +159,7 @@ function TestTransfer.test_a_store_may_be_a_folder_beside_the_project_file()
   assert(os.execute("mkdir " .. l.dir .. "/pond"))
   local r = run_pair()
   lu.assertEquals(r.code, 0, r.all)
+  lu.assertStrContains(r.err, "20000 rows of 1 object into dst")
   lu.assertEquals(hash(adbpg, "dst"), hash(rds, "src"))
 end
 

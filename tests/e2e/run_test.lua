@@ -311,6 +311,14 @@ function TestRun.test_a_bad_name_of_an_output_is_shown()
   lu.assertStrContains(run().out, "error: an output is named by letters, digits, '_' and '.', not 'a b'")
 end
 
+function TestRun.test_the_command_that_shows_a_log_works_as_printed()
+  flow [[flow.lua "-it's $x" { run = function() error "no" end },]]
+  local printed = run().out:match "log: (tidemill logs [^\n]*)"
+  local r = proc.run { cmd = "exec " .. printed:gsub("tidemill", BIN, 1), cwd = l.dir, env = l.env }
+  lu.assertEquals(r.code, 0, r.stderr)
+  lu.assertStrContains(r.stdout, "f.lua:4: no")
+end
+
 function TestRun.test_a_timeout_cancels_the_query_at_the_server()
   local conn = l:database("db", os.getenv "TM_PG")
   l:project()
