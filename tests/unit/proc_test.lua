@@ -232,8 +232,8 @@ function TestProc.test_poll_of_nothing_waits_out_its_time()
 end
 
 function TestProc.test_no_descriptor_is_left_behind()
-  local function count()
-    return tonumber(proc.run { cmd = "ls /proc/$PPID/fd | wc -l" }.stdout)
+  local function count() -- a moment later, when this process has closed the child's ends of its pipes
+    return tonumber(proc.run { cmd = "sleep 0.1; ls /proc/$PPID/fd | wc -l" }.stdout)
   end
   local before = count()
   for _ = 1, 50 do proc.run { cmd = "exit 0", input = "x" } end
