@@ -353,7 +353,7 @@ struct tm_ossd_server *tm_ossd_server_start(struct tm_ossd *ossd, const char *ad
       MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)POOL,
       MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (size_t)POOL / 2,
       MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE, MHD_OPTION_THREAD_STACK_SIZE,
-      (size_t)STACK, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
+      (size_t)STACK, MHD_OPTION_END); /* no REUSE: it would share the port with another */
   if (s->daemon == NULL) {
     tm_error_errno(err, TM_ECONNECT, errno, "cannot listen on %s:%u", address, port);
     free(s);

@@ -515,4 +515,11 @@ function TestFaults:test_bad_options_are_usage_errors()
   lu.assertStrContains(sh(bin .. " ossd --help"), "not for production")
 end
 
+function TestFaults:test_a_port_is_not_shared_with_another_server()
+  local server = start()
+  local said = sh(("timeout 10 %s ossd --root %s --listen %s 2>&1 </dev/null"):format(bin, tmp .. "/other", server.host))
+  server.stop()
+  lu.assertStrContains(said, "cannot listen on " .. server.host .. ": Address already in use")
+end
+
 os.exit(lu.LuaUnit.run())
