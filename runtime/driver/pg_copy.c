@@ -221,7 +221,8 @@ static bool receive(struct copy *c, bool ask_poll, struct tm_error *err)
 {
   if (ask_poll && pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err) < 0)
     return stop(c);
-  (void)PQconsumeInput(c->pg->conn); /* a failure is told by PQgetCopyData or the result */
+  (void)PQconsumeInput(
+      c->pg->conn); /* a failure is told by PQgetCopyData or the result */
   return true;
 }
 
