@@ -87,13 +87,12 @@ local function remove(store, objects)
   if #keys > 0 then pcall(store.delete_many, store, keys) end
 end
 
-local function source_facts(ctx, conn, spec, query)
+local function source_facts(conn, spec, query)
   return {
     connection = spec.from,
     query = query,
     server_version = conn:server_version(),
     snapshot = conn:value "SELECT txid_current_snapshot()::text",
-    columns_read_at = time.iso(ctx.started or time.now()),
   }
 end
 
@@ -164,7 +163,7 @@ return function(ctx, spec)
     sql = ("COPY (%s\n) TO STDOUT %s"):format(query, copy.options(wire)),
   }
   plan.preamble, plan.preamble_raw = preamble(format, columns_out(spec, columns))
-  local source = source_facts(ctx, conn, spec, query)
+  local source = source_facts(conn, spec, query)
 
   local objects = move(ctx, conn, store, spec, plan)
   local ok, m = pcall(commit, ctx, store, spec, plan, objects, source)

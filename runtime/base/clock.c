@@ -26,6 +26,19 @@ int64_t tm_clock_wall_ms(void)
   return read_ms(CLOCK_REALTIME);
 }
 
+int64_t tm_clock_deadline(int64_t timeout_ms)
+{
+  return timeout_ms < 0 ? -1 : tm_clock_mono_ms() + timeout_ms;
+}
+
+int64_t tm_clock_left(int64_t deadline)
+{
+  if (deadline < 0)
+    return -1;
+  int64_t left = deadline - tm_clock_mono_ms();
+  return left > 0 ? left : 0;
+}
+
 int tm_clock_poll(int fd, short events, int64_t timeout_ms,
                   const struct tm_cancel *cancel, struct tm_error *err)
 {
@@ -34,11 +47,9 @@ int tm_clock_poll(int fd, short events, int64_t timeout_ms,
       {.fd = tm_cancel_fd(tm_interrupt()), .events = POLLIN},
       {.fd = tm_cancel_fd(cancel), .events = POLLIN},
   };
-  int64_t deadline = timeout_ms < 0 ? -1 : tm_clock_mono_ms() + timeout_ms;
+  int64_t deadline = tm_clock_deadline(timeout_ms);
   for (;;) {
-    int64_t left = deadline < 0 ? -1 : deadline - tm_clock_mono_ms();
-    if (deadline >= 0 && left < 0)
-      left = 0;
+    int64_t left = tm_clock_left(deadline);
     int n = poll(fds, 3, left > INT_MAX ? INT_MAX : (int)left);
     if (n < 0 && errno != EINTR) {
       tm_error_errno(err, TM_ESYSTEM, errno, "poll");

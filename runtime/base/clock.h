@@ -14,6 +14,11 @@ int64_t tm_clock_mono_ms(void);
 /* Milliseconds since 1970-01-01 UTC; for people and protocols. */
 int64_t tm_clock_wall_ms(void);
 
+/* A deadline is a tm_clock_mono_ms() to be, or -1 for none: made from a timeout (negative:
+** none), and asked what is left of it: 0 once it has passed, -1 when there is none. */
+int64_t tm_clock_deadline(int64_t timeout_ms);
+int64_t tm_clock_left(int64_t deadline);
+
 /* Sleeps; false with TM_ECANCELED when `cancel` (may be NULL) or the process's
 ** interrupt fires first. */
 bool tm_clock_sleep(int64_t ms, const struct tm_cancel *cancel, struct tm_error *err)

@@ -502,16 +502,15 @@ static int take_notify(struct tm_pg *pg, struct tm_pg_notify *out, struct tm_err
 int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_ms, struct tm_pg_notify *out,
                       struct tm_error *err)
 {
-  int64_t deadline = timeout_ms < 0 ? -1 : tm_clock_mono_ms() + timeout_ms;
+  int64_t deadline = tm_clock_deadline(timeout_ms);
   if (!pg_ready(pg, err))
     return -1;
   for (;;) {
     int got = take_notify(pg, out, err);
     if (got != 0)
       return got;
-    int64_t left = deadline < 0 ? -1 : deadline - tm_clock_mono_ms();
-    int revents = tm_clock_poll(PQsocket(pg->conn), POLLIN,
-                                deadline >= 0 && left < 0 ? 0 : left, &pg->cancel, err);
+    int revents = tm_clock_poll(PQsocket(pg->conn), POLLIN, tm_clock_left(deadline),
+                                &pg->cancel, err);
     if (revents < 0)
       pg_uncancel(pg); /* nothing runs at the server: the session stays good */
     if (revents <= 0)

@@ -53,17 +53,13 @@ bool pg_ready(struct tm_pg *pg, struct tm_error *err)
 int64_t pg_deadline(const struct tm_pg *pg)
 {
   int64_t ms = atomic_load(&pg->timeout_ms);
-  return ms <= 0 ? -1 : tm_clock_mono_ms() + ms;
+  return tm_clock_deadline(ms > 0 ? ms : -1);
 }
 
 int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)
 {
-  int64_t left = -1;
-  if (deadline >= 0) {
-    left = deadline - tm_clock_mono_ms();
-    left = left < 0 ? 0 : left;
-  }
-  int revents = tm_clock_poll(PQsocket(pg->conn), events, left, &pg->cancel, err);
+  int revents = tm_clock_poll(PQsocket(pg->conn), events, tm_clock_left(deadline),
+                              &pg->cancel, err);
   if (revents != 0)
     return revents;
   tm_error_set(err, TM_ETIMEOUT, "no answer from the server within %lld ms",

@@ -489,11 +489,9 @@ static size_t watched(struct tm_proc *const *procs, size_t count, struct pollfd 
 static int wait_any(struct pollfd *fds, size_t n, int64_t timeout_ms,
                     struct tm_error *err)
 {
-  int64_t deadline = timeout_ms < 0 ? -1 : tm_clock_mono_ms() + timeout_ms;
+  int64_t deadline = tm_clock_deadline(timeout_ms);
   for (;;) {
-    int64_t left = deadline < 0 ? -1 : deadline - tm_clock_mono_ms();
-    if (deadline >= 0 && left < 0)
-      left = 0;
+    int64_t left = tm_clock_left(deadline);
     int ready = poll(fds, n, left > INT_MAX ? INT_MAX : (int)left);
     if (ready < 0 && errno != EINTR) {
       tm_error_errno(err, TM_ESYSTEM, errno, "poll");
@@ -560,11 +558,9 @@ bool tm_proc_collect(struct tm_proc *p, struct tm_buffer out[2], size_t limit,
                      int64_t timeout_ms, struct tm_proc_status *status,
                      struct tm_error *err)
 {
-  int64_t deadline = timeout_ms < 0 ? -1 : tm_clock_mono_ms() + timeout_ms;
+  int64_t deadline = tm_clock_deadline(timeout_ms);
   for (;;) {
-    int64_t left = deadline < 0 ? -1 : deadline - tm_clock_mono_ms();
-    if (deadline >= 0 && left < 0)
-      left = 0;
+    int64_t left = tm_clock_left(deadline);
     struct tm_proc_event events[3];
     bool reading = p->fds[1] >= 0 || p->fds[2] >= 0;
     int n = reading ? tm_proc_poll(&p, 1, left, events, 3, err)

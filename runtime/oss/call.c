@@ -109,6 +109,15 @@ void tm_call_vendor(struct tm_call *call, const char *name, const char *value)
   tm_buffer_free(&full);
 }
 
+void tm_call_create_only(struct tm_call *call)
+{
+  call->create_only = true;
+  if (call->store->scheme == TM_OSS_OSS)
+    tm_call_header(call, "x-oss-forbid-overwrite", "true");
+  else
+    tm_call_header(call, "If-None-Match", "*");
+}
+
 void tm_call_put_opts(struct tm_call *call, const struct tm_oss_put_opts *opts)
 {
   static const struct tm_oss_put_opts defaults;
@@ -125,13 +134,8 @@ void tm_call_put_opts(struct tm_call *call, const struct tm_oss_put_opts *opts)
       call->out_of_memory = true;
     tm_buffer_free(&name);
   }
-  if (!opts->create_only)
-    return;
-  call->create_only = true;
-  if (call->store->scheme == TM_OSS_OSS)
-    tm_call_header(call, "x-oss-forbid-overwrite", "true");
-  else
-    tm_call_header(call, "If-None-Match", "*");
+  if (opts->create_only)
+    tm_call_create_only(call);
 }
 
 void tm_call_free(struct tm_call *call)

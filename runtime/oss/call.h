@@ -60,6 +60,9 @@ void tm_call_no_header(struct tm_call *call, const char *name);
 /* Content type, metadata, create-only. */
 void tm_call_put_opts(struct tm_call *call, const struct tm_oss_put_opts *opts);
 
+/* The header that makes the store refuse an existing key, in its own form. */
+void tm_call_create_only(struct tm_call *call);
+
 bool tm_call_send(struct tm_call *call, struct tm_error *err) TM_MUSTCHECK;
 void tm_call_free(struct tm_call *call);
 

@@ -174,18 +174,6 @@ static bool check_complete(void *data, struct tm_call *call, struct tm_error *er
   return false;
 }
 
-static void complete_headers(struct tm_call *call, bool create_only)
-{
-  tm_call_header(call, "Content-Type", "application/xml");
-  if (!create_only)
-    return;
-  call->create_only = true;
-  if (call->store->scheme == TM_OSS_OSS)
-    tm_call_header(call, "x-oss-forbid-overwrite", "true");
-  else
-    tm_call_header(call, "If-None-Match", "*");
-}
-
 /* The reply has the ETag in its XML. Some stores (radosgw 16) leave it empty. */
 static bool read_complete(struct tm_call *call, struct tm_oss_info *info,
                           struct tm_error *err)
@@ -226,7 +214,9 @@ bool tm_http_multipart_complete(struct tm_oss *store, const char *key,
                          .check = check_complete,
                          .data = &c};
   tm_call_query(&call, "uploadId", upload_id);
-  complete_headers(&call, create_only);
+  tm_call_header(&call, "Content-Type", "application/xml");
+  if (create_only)
+    tm_call_create_only(&call);
   bool ok = tm_call_send(&call, err);
   if (ok) {
     ok = read_complete(&call, info, err) || is_ours(store, key, &c, info, cancel);

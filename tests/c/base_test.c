@@ -208,6 +208,15 @@ static void poll_tells_readiness_from_timeout(void **state)
   close(fds[1]);
 }
 
+static void a_deadline_is_never_negative_unless_there_is_none(void **state)
+{
+  (void)state;
+  assert_int_equal(tm_clock_deadline(-1), -1);
+  assert_int_equal(tm_clock_left(-1), -1);
+  assert_int_equal(tm_clock_left(tm_clock_mono_ms() - 50), 0);
+  assert_in_range(tm_clock_left(tm_clock_deadline(60000)), 1, 60000);
+}
+
 static void backoff_stays_under_its_cap(void **state)
 {
   (void)state;
@@ -232,6 +241,7 @@ int main(void)
       cmocka_unit_test(every_item_arrives_once),
       cmocka_unit_test(firing_wakes_a_sleeper),
       cmocka_unit_test(poll_tells_readiness_from_timeout),
+      cmocka_unit_test(a_deadline_is_never_negative_unless_there_is_none),
       cmocka_unit_test(backoff_stays_under_its_cap),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
