@@ -39,12 +39,14 @@ int64_t tm_clock_left(int64_t deadline)
   return left > 0 ? left : 0;
 }
 
-int tm_clock_poll(int fd, short events, int64_t timeout_ms,
-                  const struct tm_cancel *cancel, struct tm_error *err)
+/* Either token may be NULL. */
+static int wait_for(int fd, short events, int64_t timeout_ms,
+                    const struct tm_cancel *interrupt, const struct tm_cancel *cancel,
+                    struct tm_error *err)
 {
   struct pollfd fds[3] = {
       {.fd = fd, .events = events}, /* poll skips negative descriptors */
-      {.fd = tm_cancel_fd(tm_interrupt()), .events = POLLIN},
+      {.fd = tm_cancel_fd(interrupt), .events = POLLIN},
       {.fd = tm_cancel_fd(cancel), .events = POLLIN},
   };
   int64_t deadline = tm_clock_deadline(timeout_ms);
@@ -55,7 +57,7 @@ int tm_clock_poll(int fd, short events, int64_t timeout_ms,
       tm_error_errno(err, TM_ESYSTEM, errno, "poll");
       return -1;
     }
-    if (tm_cancel_fired(tm_interrupt()) || tm_cancel_fired(cancel)) {
+    if (tm_cancel_fired(interrupt) || tm_cancel_fired(cancel)) {
       tm_error_set(err, TM_ECANCELED, "cancelled");
       return -1;
     }
@@ -64,6 +66,18 @@ int tm_clock_poll(int fd, short events, int64_t timeout_ms,
     if (n == 0 && deadline >= 0 && tm_clock_mono_ms() >= deadline)
       return 0;
   }
+}
+
+int tm_clock_poll(int fd, short events, int64_t timeout_ms,
+                  const struct tm_cancel *cancel, struct tm_error *err)
+{
+  return wait_for(fd, events, timeout_ms, tm_interrupt(), cancel, err);
+}
+
+int tm_clock_poll_on(int fd, short events, int64_t timeout_ms,
+                     const struct tm_cancel *cancel, struct tm_error *err)
+{
+  return wait_for(fd, events, timeout_ms, NULL, cancel, err);
 }
 
 bool tm_clock_sleep(int64_t ms, const struct tm_cancel *cancel, struct tm_error *err)

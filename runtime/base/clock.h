@@ -30,6 +30,11 @@ bool tm_clock_sleep(int64_t ms, const struct tm_cancel *cancel, struct tm_error 
 int tm_clock_poll(int fd, short events, int64_t timeout_ms,
                   const struct tm_cancel *cancel, struct tm_error *err) TM_MUSTCHECK;
 
+/* As tm_clock_poll, but the process's interrupt does not end it: for a thread that must go on
+** while the process ends what it does. */
+int tm_clock_poll_on(int fd, short events, int64_t timeout_ms,
+                     const struct tm_cancel *cancel, struct tm_error *err) TM_MUSTCHECK;
+
 /* Backoff with full jitter: a random time in [0, min(base * 2^attempt, cap)] ms;
 ** attempt counts from 0. */
 int64_t tm_clock_backoff_ms(int attempt, int64_t base_ms, int64_t cap_ms);

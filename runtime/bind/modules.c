@@ -13,6 +13,7 @@
 #include "bind/lcsv.h"
 #include "bind/lerror.h"
 #include "bind/ljson.h"
+#include "bind/llease.h"
 #include "bind/llog.h"
 #include "bind/loss.h"
 #include "bind/lpg.h"
@@ -47,6 +48,7 @@ static const luaL_Reg natives[] = {
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},
     {"tidemill.error", luaopen_tidemill_error},
+    {"tidemill.lease", luaopen_tidemill_lease},
     {"tidemill.sign", luaopen_tidemill_sign},
     {"tidemill.signal", luaopen_tidemill_signal},
     {"tidemill.sqlite", luaopen_tidemill_sqlite},

@@ -42,6 +42,10 @@ struct tm_pg_opts {
   bool read_only;               /* default_transaction_read_only = on */
   const char *timezone;         /* NULL: the server's for this role */
   int64_t statement_timeout_ms; /* the server's own; 0: leave (with `data`: none) */
+  bool
+      background; /* a thread's own session that must neither hang nor stop with the process:
+                      the interrupt does not end its waits, and one that is cut short drops
+                      the session at once (the server's statement timeout ends the rest) */
   /* Called in the thread that uses the session, from within its calls; may be NULL. */
   void (*notice)(void *data, const struct tm_pg_notice *notice);
   void *notice_data;

@@ -199,7 +199,8 @@ static void set_late(PGconn *conn, int64_t ms, struct tm_error *err)
 ** fails, but not when it hangs; TCP_USER_TIMEOUT makes a hanging one fail. It must be off
 ** again afterwards: it would also end a healthy COPY whose server waits for a lock.
 */
-static bool finish(PGconn *conn, int64_t timeout_ms, struct tm_error *err)
+static bool finish(PGconn *conn, int64_t timeout_ms, bool background,
+                   struct tm_error *err)
 {
   char chosen[32];
   int64_t hosts = host_count(conn);
@@ -217,8 +218,10 @@ static bool finish(PGconn *conn, int64_t timeout_ms, struct tm_error *err)
       set_tcp(conn, TCP_USER_TIMEOUT, (int)timeout_ms);
     limited = PQsocket(conn);
     int64_t left = deadline - tm_clock_mono_ms();
-    int revents = tm_clock_poll(limited, s == PGRES_POLLING_READING ? POLLIN : POLLOUT,
-                                left < 0 ? 0 : left, NULL, err);
+    short events = s == PGRES_POLLING_READING ? POLLIN : POLLOUT;
+    left = left < 0 ? 0 : left;
+    int revents = background ? tm_clock_poll_on(limited, events, left, NULL, err)
+                             : tm_clock_poll(limited, events, left, NULL, err);
     if (revents < 0)
       return false;
     if (revents == 0) {
@@ -330,7 +333,7 @@ static bool open_into(struct tm_pg *pg, const struct tm_pg_opts *opts,
   PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE); /* see pg_error.c */
   PQsetNoticeReceiver(pg->conn, on_notice, pg);
   int64_t timeout_ms = connect_timeout(pg->conn, opts);
-  if (!finish(pg->conn, timeout_ms, err))
+  if (!finish(pg->conn, timeout_ms, pg->background, err))
     return false;
   PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
   set_keepalives(pg->conn);
@@ -353,6 +356,7 @@ struct tm_pg *tm_pg_open(const struct tm_pg_opts *opts, struct tm_error *err)
   pg->cancel.fd = -1;
   pg->notice = opts->notice;
   pg->notice_data = opts->notice_data;
+  pg->background = opts->background;
   if (open_into(pg, opts, err))
     return pg;
   tm_pg_close(pg);

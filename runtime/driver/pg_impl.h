@@ -27,7 +27,7 @@ struct tm_pg {
   struct tm_cancel cancel;
   _Atomic int64_t timeout_ms; /* 0: none */
   int pid;
-  bool pooled, greenplum;
+  bool pooled, greenplum, background;
   char backend_start[48];
   char version_text[256];
   void (*notice)(void *data, const struct tm_pg_notice *notice);

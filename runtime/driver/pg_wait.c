@@ -58,8 +58,10 @@ int64_t pg_deadline(const struct tm_pg *pg)
 
 int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)
 {
-  int revents = tm_clock_poll(PQsocket(pg->conn), events, tm_clock_left(deadline),
-                              &pg->cancel, err);
+  int (*wait)(int, short, int64_t, const struct tm_cancel *, struct tm_error *) =
+      pg->background ? tm_clock_poll_on : tm_clock_poll;
+  int revents =
+      wait(PQsocket(pg->conn), events, tm_clock_left(deadline), &pg->cancel, err);
   if (revents != 0)
     return revents;
   tm_error_set(err, TM_ETIMEOUT, "no answer from the server within %lld ms",
@@ -249,7 +251,7 @@ bool pg_lost_in_flight(const struct tm_pg *pg, const struct tm_error *err)
 enum pg_ending pg_stop(struct tm_pg *pg, bool cancel)
 {
   enum pg_ending ending = PG_LOST;
-  if (PQstatus(pg->conn) != CONNECTION_BAD) {
+  if (PQstatus(pg->conn) != CONNECTION_BAD && !pg->background) {
     if (cancel)
       request_cancel(pg->conn);
     ending = pg_drain(pg, DRAIN_MS);
