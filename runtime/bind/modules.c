@@ -12,6 +12,8 @@
 #include "bind/lcron.h"
 #include "bind/lcsv.h"
 #include "bind/lerror.h"
+#include "bind/lhttp.h"
+#include "bind/lhttpd.h"
 #include "bind/ljson.h"
 #include "bind/llease.h"
 #include "bind/llog.h"
@@ -48,6 +50,8 @@ static const luaL_Reg natives[] = {
     {"stream", luaopen_stream},
     {"tidemill.embedded", luaopen_tidemill_embedded},
     {"tidemill.error", luaopen_tidemill_error},
+    {"tidemill.http", luaopen_tidemill_http},
+    {"tidemill.httpd", luaopen_tidemill_httpd},
     {"tidemill.lease", luaopen_tidemill_lease},
     {"tidemill.sign", luaopen_tidemill_sign},
     {"tidemill.signal", luaopen_tidemill_signal},
