@@ -5,6 +5,11 @@
 --- it, and no secret: connections are looked up here, from the project file and the
 --- environment. Sessions that a lost attempt left on a server are ended before the body
 --- starts, so that no two attempts of a node ever work side by side.
+---
+--- Descriptor 4 stays open behind the job: the runner answers a report that carries `ack` by
+--- the line {"ack": N} once the state store has it. A database session is handed out only
+--- then, so every session that ever ran a statement can be found and ended by a successor.
+--- The end of that file says that the runner is gone.
 
 local errors = require "tidemill.errors"
 local json = require "json"
@@ -12,11 +17,13 @@ local launch = require "tidemill.launch"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 local utf = require "tidemill.text"
+local wire = require "tidemill.wire"
 
 local node = {}
 
-local REPORT, JOB = "/proc/self/fd/3", "/proc/self/fd/4"
+local REPORT, JOB = "/proc/self/fd/3", 4
 local PROGRESS_MS = 200
+local ACK_SECONDS = 60
 local CANCEL_SECONDS = 10 -- from the first signal to the last resort
 
 ---@class tidemill.Context
@@ -44,6 +51,26 @@ end
 local function report(self, message)
   self.out:write(json.encode(utf.clean_all(message)), "\n")
   self.out:flush()
+end
+
+-- Reports what must be in the store before this attempt goes on.
+local function report_and_wait(self, message)
+  if not self.answers then return report(self, message) end
+  self.asked = (self.asked or 0) + 1
+  message.ack = self.asked
+  report(self, message)
+  local deadline = signal.mono() + ACK_SECONDS * 1000
+  repeat
+    local heard, line = pcall(self.wire.line, self.wire, math.max(deadline - signal.mono(), 0) / 1000)
+    if not heard and errors.from(line).kind == "timeout" then
+      error(errors.new("timeout", ("the runner did not answer within %d s"):format(ACK_SECONDS)), 0)
+    elseif not heard then
+      error(line, 0)
+    elseif not line then
+      error(errors.new("canceled", "the runner of this attempt is gone"), 0)
+    end
+    local ok, answer = pcall(json.decode, line)
+  until ok and type(answer) == "table" and answer.ack == self.asked
 end
 
 --- Says how far the node is; at most five times a second reach the runner, and the last one.
@@ -114,9 +141,11 @@ function Context:postgres(name, opts)
   for key, value in pairs(opts or {}) do wanted[key] = value end
   for key, value in pairs(SESSION[wanted.session] or {}) do wanted[key] = value end
   local conn = self.model.project:postgres(name, wanted)
-  report(self, { t = "session", connection = name, backend_pid = conn:pid(),
+  local known, raised = pcall(report_and_wait, self, { t = "session", connection = name, backend_pid = conn:pid(),
     backend_start = conn:backend_start() })
-  return conn
+  if known then return conn end
+  conn:close()
+  error(raised, 0)
 end
 
 --- Opens an object store of the project.
@@ -219,10 +248,12 @@ function node.run()
   signal.deadline(CANCEL_SECONDS)
   io.stdout:setvbuf "line"
   local self = setmetatable({ out = assert(io.open(REPORT, "w")) }, Context)
+  self.wire = wire.open(JOB)
   local prepared, fault = pcall(prepare, self)
-  local line = assert(io.open(JOB)):read "l"
+  local line = self.wire:line()
   if not line then return 0 end -- not needed
   local job = json.decode(line)
+  self.answers = job.ack
   self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
   self.started = signal.wall() // 1000
   local ok, raised = signal.guard(attempt, self, prepared, fault, job)

@@ -25,6 +25,7 @@
 #include "bind/lstream.h"
 #include "bind/ltime.h"
 #include "bind/ltty.h"
+#include "bind/lwire.h"
 #include "bind/lzip.h"
 
 #ifndef TM_VERSION
@@ -58,6 +59,7 @@ static const luaL_Reg natives[] = {
     {"tidemill.sqlite", luaopen_tidemill_sqlite},
     {"time", luaopen_time},
     {"tidemill.tty", luaopen_tidemill_tty},
+    {"tidemill.wire", luaopen_tidemill_wire},
     {"zip", luaopen_zip},
     {NULL, NULL},
 };
