@@ -3,7 +3,8 @@
 **
 ** SIGINT, SIGTERM and SIGHUP fire the process-wide interrupt, which every wait watches, and hook
 ** the Lua state so that a loop in Lua ends too. A second signal ends the process at once.
-** A runner that ends its children before itself defers both (tm_interrupt_defer).
+** A runner that ends its children before itself defers both (tm_interrupt_defer); at a prompt
+** only Lua ends, however often SIGINT comes (tm_interrupt_prompt).
 */
 #include <lauxlib.h>
 #include <lualib.h>
@@ -34,16 +35,26 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
   tm_lua_raise(L, &err);
 }
 
+/* Stays armed, so that no pcall in between can go on. */
+static void insist_hook(lua_State *L, lua_Debug *ar)
+{
+  (void)ar;
+  struct tm_error err;
+  tm_error_set(&err, TM_ECANCELED, "cancelled");
+  tm_lua_pusherror(L, &err);
+  lua_error(L);
+}
+
 static void on_signal(int signal)
 {
   bool again = tm_cancel_fired(tm_interrupt());
-  tm_interrupt_signal();
+  tm_interrupt_signal(signal);
   if (tm_interrupt_deferred())
     return;
-  if (again)
+  if (again && !(signal == SIGINT && tm_interrupt_at_prompt()))
     _exit(128 + signal);
   if (main_state != NULL) /* counts only: a __close that is C code must still be called */
-    lua_sethook(main_state, stop_hook, LUA_MASKCOUNT, 1);
+    lua_sethook(main_state, again ? insist_hook : stop_hook, LUA_MASKCOUNT, 1);
 }
 
 static bool catch_signals(struct tm_error *err)

@@ -4,6 +4,7 @@
 #include "base/cancel.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -11,7 +12,9 @@
 /* The signal flag, and how a signal is to be taken. */
 static struct tm_cancel interrupt = {.fd = -1};
 static atomic_int signal_count;
+static atomic_int signal_ending;
 static atomic_bool signal_deferred;
+static atomic_bool signal_prompt;
 static atomic_uint signal_deadline;
 
 bool tm_cancel_open(struct tm_cancel *c, struct tm_error *err)
@@ -70,8 +73,10 @@ void tm_interrupt_reset(void)
   atomic_store(&interrupt.fired, 0);
 }
 
-void tm_interrupt_signal(void)
+void tm_interrupt_signal(int number)
 {
+  if (number != SIGINT)
+    atomic_store(&signal_ending, number);
   unsigned seconds = atomic_load(&signal_deadline);
   if (atomic_fetch_add(&signal_count, 1) == 0 && seconds > 0)
     alarm(seconds);
@@ -91,6 +96,21 @@ void tm_interrupt_defer(bool on)
 bool tm_interrupt_deferred(void)
 {
   return atomic_load(&signal_deferred);
+}
+
+void tm_interrupt_prompt(bool on)
+{
+  atomic_store(&signal_prompt, on);
+}
+
+bool tm_interrupt_at_prompt(void)
+{
+  return atomic_load(&signal_prompt);
+}
+
+int tm_interrupt_ending(void)
+{
+  return atomic_load(&signal_ending);
 }
 
 void tm_interrupt_deadline(unsigned seconds)

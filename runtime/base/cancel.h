@@ -38,8 +38,8 @@ bool tm_interrupt_start(struct tm_error *err) TM_MUSTCHECK;
 void tm_interrupt_reset(void);
 
 /* What main's signal handler calls: counts, fires the process-wide token and starts the
-** deadline, if there is one. */
-void tm_interrupt_signal(void);
+** deadline, if there is one. `number` is the signal. */
+void tm_interrupt_signal(int number);
 
 /* How many signals came since the start. */
 int tm_interrupt_count(void);
@@ -47,6 +47,14 @@ int tm_interrupt_count(void);
 /* While deferred, a signal does nothing more than tm_interrupt_signal. */
 void tm_interrupt_defer(bool on);
 bool tm_interrupt_deferred(void);
+
+/* A prompt survives SIGINT: while on, a second one does not end the process but raises in
+** Lua until control is back at the prompt. Other signals end it as ever. */
+void tm_interrupt_prompt(bool on);
+bool tm_interrupt_at_prompt(void);
+
+/* The last signal that was not SIGINT, so one that wants the process to end; 0: none came. */
+int tm_interrupt_ending(void);
 
 /* So many seconds after the first signal the process is ended (SIGALRM); 0: never. */
 void tm_interrupt_deadline(unsigned seconds);

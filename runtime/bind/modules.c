@@ -11,6 +11,7 @@
 
 #include "bind/lcron.h"
 #include "bind/lcsv.h"
+#include "bind/ledit.h"
 #include "bind/lerror.h"
 #include "bind/lhttp.h"
 #include "bind/lhttpd.h"
@@ -49,6 +50,7 @@ static const luaL_Reg natives[] = {
     {"pg", luaopen_pg},
     {"proc", luaopen_proc},
     {"stream", luaopen_stream},
+    {"tidemill.edit", luaopen_tidemill_edit},
     {"tidemill.embedded", luaopen_tidemill_embedded},
     {"tidemill.error", luaopen_tidemill_error},
     {"tidemill.http", luaopen_tidemill_http},
