@@ -1,160 +1,84 @@
---- The fields of flows and of each kind of node: types, defaults, and what they refuse.
+--- The fields of flows and of nodes: types, defaults, and what they refuse.
 ---
---- A field is declared once, as data; `read` checks a table of fields against the
---- declarations and returns it with defaults and units settled (seconds, bytes). Texts that
---- may hold `${name}` are looked at again by `settle`, after variables are filled in: there
---- connections, locations and table names are checked.
+--- A field is declared once, as data: those of nodes in lua/kinds/nodes.lua, their types in
+--- lua/kinds/types.lua. `read` checks a table of fields against the declarations and returns it
+--- with defaults and units settled (seconds, bytes). Texts that may hold `${name}` are looked
+--- at again by `settle`, after variables are filled in: there connections, locations and table
+--- names are checked.
 
-local flow = require "flow"
+local nodes = require "tidemill.kinds.nodes"
 local suggest = require "tidemill.suggest"
+local types = require "tidemill.kinds.types"
 local units = require "tidemill.units"
 
-local kinds = {}
+local kinds = { common = nodes.common, nodes = nodes.fields, finish = nodes.finish, outputs = nodes.outputs,
+  loop_variables = nodes.loop_variables }
 
 local MAX_NAME = 200 -- bytes of a node's name: part of object keys and process titles
 
--- Each type: function(value, declaration) -> value as the engine wants it, or nil and what it wants.
-local types = {}
+-- ---- the fields of a flow ----
 
-function types.string(value, field)
-  if type(value) ~= "string" then return nil, "text" end
-  if value == "" and not field.empty then return nil, "text that is not empty" end
-  if value:find "\0" then return nil, "text without a zero byte" end
-  return value
-end
-
-types.connection, types.location, types.relation = types.string, types.string, types.string
-
-function types.boolean(value)
-  if type(value) ~= "boolean" then return nil, "true or false" end
-  return value
-end
-
-types["function"] = function(value)
-  if type(value) ~= "function" then return nil, "a function" end
-  return value
-end
-
-local function range(value, field, what)
-  if not value or value < (field.min or -math.huge) or value > (field.max or math.huge) then
-    return nil, ("%s%s"):format(what, field.min and field.max and (" from %s to %s"):format(field.min, field.max)
-      or field.min and (" of at least %s"):format(field.min) or "")
-  end
-  return value
-end
-
-function types.integer(value, field)
-  return range(math.type(value) and math.tointeger(value), field, "an integer")
-end
-
-function types.number(value, field)
-  return range(type(value) == "number" and value or nil, field, "a number")
-end
-
-function types.duration(value, field)
-  local seconds = units.duration(value)
-  if not seconds or (field.positive and seconds == 0) then
-    return nil, "a duration such as \"90s\", \"5m\" or \"1h30m\""
-  end
-  return seconds
-end
-
-function types.size(value)
-  local bytes = units.size(value)
-  if not bytes then return nil, "a size such as \"64MB\"" end
-  return bytes
-end
-
-function types.choice(value, field)
-  for _, choice in ipairs(field.choices) do
-    if choice == value then return value end
-  end
-  return nil, ("one of %s"):format(table.concat(field.choices, ", ")),
-    type(value) == "string" and suggest.nearest(value, field.choices) or nil
-end
-
-function types.byte(value)
-  if type(value) ~= "string" or #value ~= 1 or value:find "[\r\n%z]" then
-    return nil, "one byte that is not a line end"
-  end
-  return value
-end
-
-local function is_list(value)
-  if type(value) ~= "table" or getmetatable(value) then return false end
-  local count = 0
-  for _ in pairs(value) do count = count + 1 end
-  return count == #value
-end
-
---- A string, or a list of strings that is not empty.
-function types.texts(value)
-  if type(value) == "string" and value:find "%S" then return value end
-  if not is_list(value) or #value == 0 then return nil, "text, or a list of texts" end
-  for _, text in ipairs(value) do
-    if type(text) ~= "string" or not text:find "%S" then return nil, "text, or a list of texts that are not empty" end
-  end
-  return table.move(value, 1, #value, 1, {})
-end
-
-function types.strings(value)
-  if not is_list(value) then return nil, "a list of texts" end
-  for _, text in ipairs(value) do
-    if type(text) ~= "string" or text == "" then return nil, "a list of texts" end
-  end
-  return table.move(value, 1, #value, 1, {})
-end
-
---- Names of columns, or a map from source names to target names.
-function types.columns(value)
-  if type(value) ~= "table" or next(value) == nil then return nil, "a list or a map of column names" end
-  if is_list(value) then return types.strings(value) end
-  local map = {}
-  for source, target in pairs(value) do
-    if type(source) ~= "string" or type(target) ~= "string" then
-      return nil, "a list or a map of column names"
-    end
-    map[source] = target
-  end
-  return map
-end
-
---- One node or several: names, or what flow.sql and its like returned.
-function types.nodes(value)
-  local names = {}
-  for _, one in ipairs(is_list(value) and value or { value }) do
-    local name = flow.is(one) == "node" and one.name or one
-    if type(name) ~= "string" then return nil, "the name of a node, or a list of names" end
-    names[#names + 1] = name
-  end
-  return names
-end
-
-function types.vars(value, field)
-  if type(value) ~= "table" or getmetatable(value) then return nil, "a table of names and values" end
-  local vars = {}
-  for name, content in pairs(value) do
-    if type(name) ~= "string" or not name:match "^[%w_.]+$" then
-      return nil, ("names of letters, digits, '_' and '.', not '%s'"):format(tostring(name))
-    end
-    local kind = type(content)
-    if flow.is(content) == "time" and not field.constant then
-      vars[name] = content
-    elseif kind == "string" or kind == "boolean" or kind == "number" then
-      vars[name] = tostring(content)
+--- Names of flows, or of nodes in them: "flow", "flow/node", { flow =, node = }.
+function types.events(value)
+  if type(value) == "string" or types.is_plain(value) and value.flow then value = { value } end
+  if not types.is_list(value) or #value == 0 then return nil, "names of flows, or \"flow/node\"" end
+  local events = {}
+  for i, one in ipairs(value) do
+    if type(one) == "string" and one:find "%S" then
+      local flow_name, node = one:match "^([^/]+)/(.+)$"
+      events[i] = { flow = flow_name or one, node = node }
+    elseif types.is_plain(one) and type(one.flow) == "string" and (one.node == nil or type(one.node) == "string") then
+      events[i] = { flow = one.flow, node = one.node }
     else
-      return nil, ("%s for '%s'"):format(field.constant and "text" or "text or flow.time(...)", name)
+      return nil, "names of flows, or \"flow/node\""
     end
   end
-  return vars
+  return events
 end
 
-local SCHEDULE -- below
+local SCHEDULE = {
+  cron = { type = "string" },
+  every = { type = "duration", min = 1 },
+  at = { type = "string" },
+  after = { type = "events" },
+  timezone = { type = "string" },
+  dst = { type = "choice", choices = { "once", "quartz", "each" } },
+  from = { type = "string" },
+  to = { type = "string" },
+  timeout = { type = "duration", positive = true },
+  trial = { type = "boolean" },
+}
+-- The kind of a schedule, by the field that makes it one, and what else goes with it.
+local SCHEDULES = {
+  { "cron", "cron", { dst = true, from = true, to = true } },
+  { "every", "every", { from = true, to = true } },
+  { "at", "once", {} },
+  { "after", "event", { timeout = true, trial = true } },
+}
 
 function types.schedule(value, _, report)
   if type(value) == "string" then value = { cron = value } end
-  if type(value) ~= "table" or getmetatable(value) then return nil, "a table with cron, timezone, ..." end
-  return kinds.read("schedule", value, SCHEDULE, report)
+  if not types.is_plain(value) then return nil, "a table with cron, timezone, ..." end
+  local schedule = kinds.read("schedule", value, SCHEDULE, report)
+  local found
+  for _, one in ipairs(SCHEDULES) do
+    if value[one[1]] ~= nil and found then
+      report(one[1], ("schedule has both '%s' and '%s'"):format(found[1], one[1]), "a flow has one schedule")
+    end
+    if value[one[1]] ~= nil then found = found or one end
+  end
+  for _, name in ipairs(suggest.keys(schedule)) do
+    local alone = name == "timezone" or found and (name == found[1] or found[3][name])
+    for _, one in ipairs(SCHEDULES) do alone = alone or name == one[1] end
+    if not alone then
+      report(name, ("schedule has '%s', which %s"):format(name, found and ("does not go with '%s'"):format(found[1])
+        or "says nothing without cron, every, at or after"))
+    end
+  end
+  schedule.kind = found and found[2]
+  if schedule.kind == "cron" then schedule.dst = schedule.dst or "once" end
+  if schedule.kind == "event" and schedule.trial == nil then schedule.trial = true end
+  return schedule
 end
 
 function types.missed(value, field)
@@ -167,13 +91,54 @@ function types.missed(value, field)
   return { policy = policy, window = seconds }
 end
 
-SCHEDULE = {
-  cron = { type = "string" },
-  timezone = { type = "string" },
-  dst = { type = "choice", choices = { "once", "quartz", "each" }, default = "once" },
-  from = { type = "string" },
-  to = { type = "string" },
-}
+local HOOKS = { "webhook", "shell", "email" }
+
+local function read_hook(one, report, name)
+  local found
+  for _, kind in ipairs(HOOKS) do
+    if one[kind] ~= nil then
+      if found then report(name, ("%s has a hook with both '%s' and '%s'"):format(name, found, kind)) end
+      found = kind
+    end
+  end
+  for _, key in ipairs(suggest.keys(one)) do
+    if key ~= found and not (key == "subject" and found == "email") then
+      local known = { "webhook", "shell", "email", "subject" }
+      report(name, ("%s has a hook with '%s'"):format(name, key), suggest.hint(key, known, "fields"))
+    end
+  end
+  if not found then return report(name, ("%s has a hook without webhook, shell or email"):format(name)) end
+  local value = one[found]
+  if found == "email" then
+    local list = types.strings(value, { single = true, filled = true })
+    for _, address in ipairs(list or { "" }) do
+      if not address:match "^[^%s@,<>\"]+@[^%s@,<>\"]+$" then
+        return report(name, ("%s: '%s' is no e-mail address"):format(name, address))
+      end
+    end
+    if one.subject ~= nil and (type(one.subject) ~= "string" or one.subject:find "%c") then
+      report(name, ("%s: 'subject' wants text on one line"):format(name))
+    end
+    return { email = list, subject = one.subject }
+  elseif type(value) ~= "string" or not value:find "%S" then
+    return report(name, ("%s: '%s' wants text"):format(name, found))
+  end
+  return { [found] = value }
+end
+
+--- What is told at the end of a run: one hook, or a list of them.
+function types.hooks(value, _, report, name)
+  if types.is_plain(value) and not types.is_list(value) then value = { value } end
+  if not types.is_list(value) then
+    return nil, "{ webhook = \"connection\" }, { shell = \"command\" }, { email = \"a@b\" }, or a list of these"
+  end
+  local hooks = {}
+  for _, one in ipairs(value) do
+    if not types.is_plain(one) then return nil, "a list of { webhook = }, { shell = } and { email = }" end
+    hooks[#hooks + 1] = read_hook(one, report, name)
+  end
+  return hooks
+end
 
 --- What a flow may say of itself.
 kinds.flow = {
@@ -181,99 +146,18 @@ kinds.flow = {
   on_error = { type = "choice", choices = { "complete_running", "stop", "continue" }, default = "complete_running" },
   concurrency = { type = "choice", choices = { "skip", "queue", "parallel" }, default = "skip" },
   missed = { type = "missed", choices = { "skip", "latest", "all" }, default = "skip" },
+  priority = { type = "integer", min = 1, max = 10, default = 5 },
+  deadline = { type = "duration", positive = true },
+  params = { type = "params" },
   vars = { type = "vars" },
   constants = { type = "vars", constant = true },
+  on_success = { type = "hooks" },
+  on_failure = { type = "hooks" },
+  on_late = { type = "hooks" },
   description = { type = "string" },
   owner = { type = "string" },
   tags = { type = "strings" },
 }
-
---- What every node may say.
-kinds.common = {
-  after = { type = "nodes" },
-  vars = { type = "vars" },
-  retries = { type = "integer", min = 0, max = 1000, default = 0 },
-  retry_delay = { type = "duration", default = 10 },
-  backoff = { type = "number", min = 1, max = 100, default = 2 },
-  timeout = { type = "duration", positive = true },
-  description = { type = "string" },
-}
-
---- The fields of each kind of node, beside the common ones.
-kinds.nodes = {
-  sql = {
-    on = { type = "connection", wants = "postgres", required = true },
-    sql = { type = "texts", required = true },
-  },
-  extract = {
-    from = { type = "connection", wants = "postgres", required = true },
-    query = { type = "string" },
-    table = { type = "relation" },
-    to = { type = "location", required = true },
-    format = { type = "choice", choices = { "csv", "text" }, default = "csv" },
-    delimiter = { type = "byte" },
-    quote = { type = "byte" },
-    escape = { type = "byte" },
-    null = { type = "string", empty = true },
-    header = { type = "boolean", default = false },
-    encoding = { type = "string", default = "UTF8" },
-    compress = { type = "choice", choices = { "none", "gzip", "zstd" }, default = "none" },
-    level = { type = "integer", min = 0, max = 22 },
-    object_size = { type = "size", default = 256 << 20 },
-    map = { type = "function" },
-    columns = { type = "strings" },
-  },
-  load = {
-    from = { type = "location", required = true },
-    on = { type = "connection", wants = "postgres", required = true },
-    into = { type = "relation", required = true },
-    columns = { type = "columns" },
-    mode = { type = "choice", choices = { "append" }, default = "append" },
-  },
-  lua = {
-    run = { type = "function", required = true },
-    outputs = { type = "strings" },
-  },
-}
-
--- Rules of COPY that tie several fields of an extract together.
-local function finish_extract(spec, report)
-  if (spec.query == nil) == (spec.table == nil) then
-    report(spec.query and "query" or nil, spec.query and "has both query and table" or "needs a query or a table",
-      "give one of query and table")
-  end
-  if spec.columns and not spec.map then
-    report("columns", "has columns but no map", "columns names what a map returns; without one, name them in the query")
-  end
-  local text = spec.format == "text"
-  if text then
-    for _, name in ipairs { "quote", "escape" } do
-      if spec[name] then report(name, ("has '%s', which only format csv knows"):format(name)) end
-    end
-    if spec.header then report("header", "has 'header', which only format csv knows") end
-  end
-  spec.delimiter = spec.delimiter or (text and "\t" or ",")
-  spec.null = spec.null or (text and "\\N" or "")
-  if not text then
-    spec.quote = spec.quote or '"'
-    spec.escape = spec.escape or spec.quote
-    if spec.quote == spec.delimiter then report("quote", "has the same quote and delimiter") end
-  elseif spec.delimiter:find "[%l%d\\.]" then
-    report("delimiter", ("has delimiter '%s', which COPY text does not take"):format(spec.delimiter))
-  end
-  if spec.null:find("[\r\n]") or spec.null:find(spec.delimiter, 1, true)
-    or spec.quote and spec.null:find(spec.quote, 1, true) then
-    report("null", "has a null text with a line end, the delimiter or the quote in it")
-  end
-  local most = ({ none = 0, gzip = 9, zstd = 22 })[spec.compress]
-  if spec.level and most and spec.level > most then
-    report("level", spec.compress == "none" and "has a level but no compression"
-      or ("has level %d; %s goes to %d"):format(spec.level, spec.compress, most))
-  end
-  if not spec.encoding:match "^[%w_-]+$" then report("encoding", ("has encoding '%s'"):format(spec.encoding)) end
-end
-
-kinds.finish = { extract = finish_extract }
 
 --- Checks `fields` against declarations. `report(field, message, hint)` is called for each
 --- fault; the faulty field is then as if absent. Returns the values with defaults.
@@ -288,7 +172,7 @@ function kinds.read(what, fields, declared, report)
   for _, name in ipairs(suggest.keys(fields)) do
     local value, field = fields[name], declared[name]
     if field then
-      local good, wants, near = types[field.type](value, field, report)
+      local good, wants, near = types[field.type](value, field, report, name)
       if good == nil then
         local got = type(value) == "string" and ("'%s'"):format(value) or type(value) == "table" and "a table"
           or tostring(value)
@@ -304,7 +188,7 @@ function kinds.read(what, fields, declared, report)
     local field = declared[name]
     if fields[name] == nil and field.required then report(nil, ("%s needs '%s'"):format(what, name)) end
     if values[name] == nil and field.default ~= nil then
-      values[name] = types[field.type](field.default, field, report)
+      values[name] = types[field.type](field.default, field, report, name)
     end
   end
   return values

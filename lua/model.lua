@@ -12,28 +12,52 @@ local model = {}
 
 ---@class tidemill.Node
 ---@field name string
----@field kind "sql"|"extract"|"load"|"lua"
+---@field kind string          a key of kinds.nodes
 ---@field after string[]
 ---@field file string
 ---@field line integer
 ---@field vars table<string, string|flow.Time>
+---@field when? tidemill.Condition
+---@field trigger string
 ---@field retries integer
 ---@field retry_delay number   seconds
 ---@field backoff number
 ---@field timeout? number      seconds
+---@field priority integer     1 to 10, 10 first
+---@field pool? string         as written
+---@field allow_failure boolean
 ---@field description? string
 ---@field spec table           the fields of its kind, with defaults
+
+---@class tidemill.Schedule
+---@field kind? "cron"|"every"|"once"|"event"
+---@field cron? string
+---@field every? number       seconds
+---@field at? string
+---@field after? {flow: string, node: string?}[]
+---@field timezone? string
+---@field dst? string
+---@field from? string
+---@field to? string
+---@field timeout? number     seconds
+---@field trial? boolean
 
 ---@class tidemill.Model
 ---@field name string
 ---@field file string
 ---@field line integer
----@field schedule? {cron: string?, timezone: string?, dst: string, from: string?, to: string?}
+---@field schedule? tidemill.Schedule
 ---@field on_error "complete_running"|"stop"|"continue"
 ---@field concurrency "skip"|"queue"|"parallel"
 ---@field missed {policy: "skip"|"latest"|"all", window: number}
+---@field priority integer    1 to 10, 10 first
+---@field deadline? number    seconds
+---@field params table<string, {type: string, default: string?, time: string?, description: string?}>
 ---@field vars table<string, string|flow.Time>
 ---@field constants table<string, string>
+---@field on_success? table[]
+---@field on_failure? table[]
+---@field on_late? table[]
 ---@field description? string
 ---@field owner? string
 ---@field tags? string[]
@@ -116,8 +140,6 @@ function model.complain(built, declared, line, message, hint)
   table.insert(built.problems, { file = declared.file, line = line, message = message, hint = hint })
 end
 
-local COMMON = { "after", "vars", "retries", "retry_delay", "backoff", "timeout", "description" }
-
 -- Fields of `declared` split into those that `wanted` names and the rest.
 local function split(fields, wanted)
   local chosen, rest = {}, {}
@@ -140,17 +162,20 @@ local function build_node(built, declared)
   table.insert(built.nodes, node)
   node.pending = function()
     local what = ("node '%s'"):format(node.name)
-    local function report(field, message, hint)
-      if not message:find(what, 1, true) then message = ("%s %s"):format(what, message) end
-      model.complain(built, node, model.line_of(built, node, field), message, hint)
+    local function report(field, message, hint, spot)
+      if not message:find(what, 1, true) then
+        message = ("%s%s %s"):format(what, message:find "^'" and ":" or "", message)
+      end
+      local line = spot and model.line_in(built, node, field, spot.text, spot.at) or model.line_of(built, node, field)
+      model.complain(built, node, line, message, hint)
     end
     local fault = kinds.bad_name(node.name)
     if fault then report(nil, ("a node has %s"):format(fault)) end
     local values = kinds.read(what, declared.fields, declarations_of(node.kind), report)
     local common, spec = split(values, kinds.common)
-    for _, name in ipairs(COMMON) do node[name] = common[name] end
+    for name, value in pairs(common) do node[name] = value end
     node.after, node.vars, node.spec = node.after or {}, node.vars or {}, spec
-    if kinds.finish[node.kind] then kinds.finish[node.kind](spec, report) end
+    if kinds.finish[node.kind] then kinds.finish[node.kind](spec, report, node) end
   end
 end
 
@@ -173,7 +198,7 @@ local function gather(built, values, depth)
     else
       model.complain(built, built, built.line, ("value %d of the flow is not a node but %s"):format(position,
         what and ("a " .. what) or ("a " .. type(value))),
-        "nodes are made by flow.sql, flow.extract, flow.load and flow.lua")
+        "nodes are made by flow.sql, flow.extract, flow.load, ...; see 'tidemill help flow'")
     end
   end
 end
@@ -221,7 +246,7 @@ function model.build(loaded)
   local fault = kinds.bad_name(declared.name)
   if fault then report(nil, ("the flow has %s"):format(fault)) end
   for key, value in pairs(kinds.read("the flow", settings, kinds.flow, report)) do built[key] = value end
-  built.vars, built.constants = built.vars or {}, built.constants or {}
+  built.vars, built.constants, built.params = built.vars or {}, built.constants or {}, built.params or {}
   for _, node in ipairs(built.nodes) do
     node.pending()
     node.pending = nil

@@ -22,55 +22,13 @@
 --- other variables; outputs are never looked into, since they are data.
 
 local graph = require "tidemill.graph"
+local condition = require "tidemill.condition"
+local kinds = require "tidemill.kinds"
+local references = require "tidemill.references"
 local suggest = require "tidemill.suggest"
 local time = require "time"
 
-local variables = {}
-
-local NAME = "^[%w_.]+$"
-
---- Every reference in a text: {name, at = byte position}; `fault` instead of name where
---- "${" begins none.
----@param text string
----@return {name: string?, fault: string?, at: integer}[]
-function variables.references(text)
-  local found, at = {}, 1
-  while true do
-    local start = text:find("${", at, true)
-    if not start then return found end
-    if text:sub(start - 1, start - 1) == "$" then -- $${
-      at = start + 2
-    else
-      local inside, stop = text:match("^([^}\n]*)}()", start + 2)
-      if inside and inside:match(NAME) then
-        found[#found + 1] = { name = inside, at = start }
-        at = stop
-      else
-        found[#found + 1] = { fault = text:sub(start, start + 19):match "^[^\n]*", at = start }
-        at = start + 2
-      end
-    end
-  end
-end
-
---- Replaces every reference by what `value_of(name)` gives; where that is nil it stays.
----@param text string
----@param value_of fun(name: string): string?
----@return string
-function variables.expand(text, value_of)
-  if not text:find("${", 1, true) then return text end
-  local out, at = {}, 1
-  for _, reference in ipairs(variables.references(text)) do
-    local value = reference.name and value_of(reference.name)
-    if value then
-      out[#out + 1] = text:sub(at, reference.at - 1):gsub("%$%${", "${")
-      out[#out + 1] = value
-      at = reference.at + #reference.name + 3
-    end
-  end
-  out[#out + 1] = text:sub(at):gsub("%$%${", "${")
-  return table.concat(out)
-end
+local variables = { references = references.find, expand = references.expand }
 
 ---@class variables.Moment
 ---@field scheduled number  epoch seconds
@@ -110,21 +68,19 @@ local system = {
 ---@field used {name: string, value: string?, from: string}[]  in the order of first use
 ---@field faults {name: string, message: string}[]
 
--- Outputs that every node of a kind has; they are named with the node only.
-local FIXED = { extract = { "manifest", "rows", "objects", "bytes" }, load = { "rows" } }
-
 -- The outputs that a node may refer to: by plain name the list of nodes that have it.
 local function outputs_of(model, node)
   local by_name = {}
   local upstream = graph.upstream(model.nodes, node.name)
   for _, other in ipairs(model.nodes) do
     if upstream[other.name] then
-      for _, name in ipairs(other.spec.outputs or {}) do
+      local declared, fixed = kinds.outputs(other.kind, other.spec)
+      for _, name in ipairs(declared) do
         by_name[name] = by_name[name] or {}
         table.insert(by_name[name], other.name)
         by_name[other.name .. "." .. name] = { other.name, plain = name }
       end
-      for _, name in ipairs(FIXED[other.kind] or {}) do
+      for _, name in ipairs(fixed) do
         by_name[other.name .. "." .. name] = { other.name, plain = name }
       end
     end
@@ -207,7 +163,7 @@ end
 ---@return any
 function variables.fill(spec, value_of)
   if type(spec) == "string" then return variables.expand(spec, value_of) end
-  if type(spec) ~= "table" then return spec end
+  if type(spec) ~= "table" or condition.is(spec) then return spec end
   local copy = {}
   for key, value in pairs(spec) do copy[key] = variables.fill(value, value_of) end
   return copy
@@ -219,7 +175,7 @@ end
 function variables.each_text(spec, visit)
   local function walk(value, field)
     if type(value) == "string" then visit(value, field) end
-    if type(value) ~= "table" then return end
+    if type(value) ~= "table" or condition.is(value) then return end
     for _, one in ipairs(value) do walk(one, field) end
     for _, key in ipairs(suggest.keys(value)) do walk(value[key], field) end
   end

@@ -37,12 +37,31 @@
 local flow = {}
 
 ---@class flow.Schedule
+---One of cron, every, at and after; `tidemill help schedules` explains each.
 ---@field cron? string      Quartz expression of six or seven fields, or five fields as in crontab
+---@field every? flow.Duration  fires each so often, counted from `from`, else from midnight 1970-01-01
+---@field at? string        fires once, at "yyyy-MM-dd HH:mm:ss"
+---@field after? string|string[]|{flow: string, node: string?}[]  starts when all of these have
+---succeeded: "flow", or "flow/node"
 ---@field timezone? string  IANA name, such as "Asia/Shanghai"; also the zone of time variables
 ---(default: that of the project, else "UTC")
----@field dst? "once"|"quartz"|"each"  what a clock change does to a firing (default "once")
----@field from? string      "yyyy-MM-dd" or "yyyy-MM-dd HH:mm:ss": nothing fires before
----@field to? string        nothing fires at or after it
+---@field dst? "once"|"quartz"|"each"  of cron: what a clock change does to a firing (default "once")
+---@field from? string      of cron and every: "yyyy-MM-dd" or "yyyy-MM-dd HH:mm:ss"; nothing fires before
+---@field to? string        nothing fires after it; a date counts to its end
+---@field timeout? flow.Duration  of after: longest time between the first of them and the last
+---@field trial? boolean    of after: runs by hand count too (default true)
+
+---@class flow.Param
+---@field type? "text"|"integer"|"number"|"boolean"|"date"  (default: that of `default`, else "text")
+---@field default? string|number|boolean|flow.Time  without one, every run must set it
+---@field description? string
+
+---@class flow.Hook
+---One of these:
+---@field webhook? string         a webhook connection of tidemill.lua: gets a signed JSON body
+---@field shell? string           a command for /bin/sh
+---@field email? string|string[]  addresses, through sendmail
+---@field subject? string         of the e-mail
 
 ---@class flow.Missed
 ---@field [1] "skip"|"latest"|"all"  the rule
@@ -62,25 +81,46 @@ local flow = {}
 ---skipped record (default), wait, or run beside it
 ---@field missed? "skip"|"latest"|"all"|flow.Missed  firings while no runner was up: record only
 ---(default), run the latest, or run each
+---@field params? table<string, flow.Param|string|number|boolean>  what `run --set NAME=VALUE` may
+---give; a plain value is the default
 ---@field vars? flow.Vars        variables of every node
 ---@field constants? table<string, string|number|boolean>  fixed texts of every node
+---@field priority? integer      1 to 10, 10 first: when nodes wait for a place (default 5)
+---@field deadline? flow.Duration  after the scheduled time: a run that is not over then is late
+---@field on_success? flow.Hook|flow.Hook[]  told when a run succeeded
+---@field on_failure? flow.Hook|flow.Hook[]  told when a run failed
+---@field on_late? flow.Hook|flow.Hook[]     told when a run passes its deadline
 ---@field description? string
 ---@field owner? string
 ---@field tags? string[]
 
+---@alias flow.Condition string|string[]|fun(vars: table<string, string>): boolean
+---"${rows} > 0 and ${region} in ('eu', 'us')"; a list holds if all do; see `tidemill help policies`
+
 ---@class flow.NodeFields
----@field after? string|flow.Node|(string|flow.Node)[]  the nodes that must succeed first
+---@field after? string|flow.Node|(string|flow.Node)[]  the nodes that must be over first
+---@field trigger? "all_success"|"all_done"|"one_success"|"one_failed"|"all_failed"|"none_failed"  what
+---must have become of them (default "all_success")
+---@field when? flow.Condition        if it is false, the node and what needs it are skipped
 ---@field vars? flow.Vars             variables of this node alone
 ---@field retries? integer            further attempts after a failure (default 0)
 ---@field retry_delay? flow.Duration  before the first retry (default "10s")
 ---@field backoff? number             factor of the delay from retry to retry (default 2, the
 ---delay is capped at one hour)
 ---@field timeout? flow.Duration      the attempt is cancelled after it (default: none)
+---@field allow_failure? boolean      a failure counts as success for the nodes behind it and for the run
+---(default false)
+---@field priority? integer           1 to 10, 10 first: among nodes that wait for a place (default 5)
+---@field pool? string                of tidemill.lua's pools: at most so many nodes of it run at once (default: that
+---of its connection's name, if there is one)
 ---@field description? string
 
 ---@class flow.SqlFields : flow.NodeFields
 ---@field on string            a PostgreSQL connection
 ---@field sql string|string[]  statements, sent as they are after variables are filled in
+---@field transaction? boolean  all of them in one transaction (default), or each by itself
+---@field exactly_once? boolean  the transaction also records that it was done, so that no repeat
+---does it again (default false)
 
 ---@class flow.ExtractFields : flow.NodeFields
 ---@field from string         a PostgreSQL connection
@@ -114,7 +154,94 @@ local flow = {}
 ---@class flow.LuaFields : flow.NodeFields
 ---@field run fun(ctx: flow.Context): table<string, string>?  the work; every module may be required in
 ---it. What it returns are the node's outputs
----@field outputs? string[]  names of the outputs, for `${name}` in nodes behind this one
+---@field outputs? string|string[]  names of the outputs, for `${name}` in nodes behind this one
+
+---@class flow.ShellFields : flow.NodeFields
+---@field command string|string[]  text for /bin/sh -c, or { program, argument, ... } without a shell
+---@field cwd? string           (default: where tidemill was started)
+---@field env? table<string, string|number|boolean>  added to the environment
+---@field outputs? string|string[]  names: if the last line of standard output is a JSON object, its
+---values are these outputs
+
+---@class flow.Pick
+---@field row? integer|"all"            from 1 (default 1)
+---@field column? integer|string|"all"  from 1, or its name (default 1)
+---@field separator? string             between the values of a row or column (default ",")
+---@field default? string|number|boolean  when there is no such row, or NULL (default: an error)
+
+---@class flow.AssignFields : flow.NodeFields
+---@field on string   a PostgreSQL connection
+---@field sql string  one query
+---@field outputs table<string, flow.Pick|string|integer>  name = which cell, row or column; a name or
+---number alone is a column of the first row
+
+---@class flow.LoopList
+---@field list string|string[]  a text that is split, such as "a,b,${more}", or a list of texts
+---@field name? string          of the variable (default "loop.item", then "loop.item1", ...)
+---@field separator? string     plain text (default ",")
+---@field pattern? string       instead of separator: a Lua pattern, such as "[,;]%s*"
+
+---@class flow.LoopFields : flow.NodeFields
+---@field on string             a PostgreSQL connection
+---@field sql string|string[]   run for each item; knows ${loop.item} and ${loop.index}, which counts from 1
+---@field list? string|string[] one list; name, separator and pattern as of flow.LoopList
+---@field lists? flow.LoopList[]  several lists of one length, walked in step
+---@field count? integer|string instead of lists: so many times, 1 to 100
+---@field name? string          of the item (default "loop.item")
+---@field separator? string     (default ",")
+---@field pattern? string
+---@field batch? integer        so many items are one transaction, 1 to 200 (default 1)
+---@field pause? flow.Duration  between batches, at most 180 s (default 0)
+
+---@class flow.BranchFields : flow.NodeFields
+---@field condition flow.Condition  if it is false, what is behind this node is skipped
+
+---@class flow.WaitFields : flow.NodeFields
+---Waits for one of: a run of another flow, the previous cycle of this one, an object, a query, new rows.
+---@field flow? string       a flow of which a run must have succeeded ...
+---@field node? string       ... or only this node of it
+---@field at? "same"|"hour"|"day"|"week"|"month"  ... whose scheduled time is the same as this run's, or in
+---the same hour, day, week (from Monday) or month, in this flow's zone (default "day")
+---@field offset? string     moves that: at = "week", offset = "-1w" is the week before
+---@field from? string       instead of at: "-7d" and ...
+---@field to? string         ... "+0d", offsets from this run's scheduled time, both included
+---@field previous? boolean  the run of this flow (or its `node`) scheduled before this one must have
+---succeeded, if there is any
+---@field object? string     "connection:path" must exist; behind a "/" any object
+---@field on? string         a PostgreSQL connection, on which ...
+---@field query? string      ... the first value must be true, or not 0
+---@field table? string      ... a row of this table
+---@field column? string     must have in this column
+---@field newer_than? string a later value than this text
+---@field every? flow.Duration    between two looks (default "30s")
+---@field timeout? flow.Duration  fails after it (default "1h")
+---@field fail_fast? boolean      fails at once when the awaited run failed, rather than hope that it
+---is repaired (default false)
+
+---@class flow.Rule
+---One of these, which may also have a name of its own:
+---@field not_null? string|string[]  columns
+---@field unique? string|string[]    columns, unique together
+---@field accepted? {column: string, values: any[]}
+---@field range? {column: string, min: any, max: any}      one of them may be absent
+---@field references? {column: string, table: string, to: string}  each value exists there
+---@field sql? string                rows that this query returns are violations
+---@field rows? {min: integer?, max: integer?}             how many rows there are
+---@field fresh? {column: string, within: flow.Duration}   the latest value is not older, seen from now
+---@field name? string               (default: kind and columns)
+---@field severity? "fail"|"warn"    (default "fail")
+---@field max? integer               rows that may violate it (default 0)
+
+---@class flow.CheckFields : flow.NodeFields
+---@field on string      a PostgreSQL connection
+---@field table? string  "schema.table"; sql rules alone need none
+---@field where? string  only these rows, such as "day = '${day}'"
+---@field rules flow.Rule[]
+
+---@class flow.SubflowFields : flow.NodeFields
+---@field flow? string  the name of a published flow ...
+---@field file? string  ... or a flow file, relative to this one; published together with it
+---@field set? table<string, string|number|boolean>  its params and variables
 
 --- What the function of a flow.lua node is given. Methods are called with a colon:
 --- `ctx:output("rows", 5)`. Connections made here carry flow, run and node in their
@@ -214,6 +341,48 @@ function flow.load(name) return head_of("flow.load", "load", name, place()) end
 ---@param name string  unique in the flow
 ---@return fun(fields: flow.LuaFields): flow.Node
 function flow.lua(name) return head_of("flow.lua", "lua", name, place()) end
+
+--- Declares a node that runs a command: `flow.shell "name" { command = "make report" }`. It
+--- fails if the command's exit code is not 0.
+---@param name string  unique in the flow
+---@return fun(fields: flow.ShellFields): flow.Node
+function flow.shell(name) return head_of("flow.shell", "shell", name, place()) end
+
+--- Declares a node that makes outputs out of a query's result:
+--- `flow.assign "limits" { on = "rds", sql = "SELECT quota FROM settings", outputs = { quota = 1 } }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.AssignFields): flow.Node
+function flow.assign(name) return head_of("flow.assign", "assign", name, place()) end
+
+--- Declares a node that runs SQL for each item of a list, or a number of times:
+--- `flow.loop "name" { on = "rds", list = "eu,us", sql = "CALL refresh('${loop.item}')" }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.LoopFields): flow.Node
+function flow.loop(name) return head_of("flow.loop", "loop", name, place()) end
+
+--- Declares a gate: nodes behind it run if its condition holds, else they are skipped:
+--- `flow.branch "any?" { after = "count", condition = "${rows} > 0" }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.BranchFields): flow.Node
+function flow.branch(name) return head_of("flow.branch", "branch", name, place()) end
+
+--- Declares a node that waits for another flow, for the previous cycle, for an object or for what a
+--- query says; it holds no worker meanwhile: `flow.wait_for "b" { flow = "B", timeout = "3h" }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.WaitFields): flow.Node
+function flow.wait_for(name) return head_of("flow.wait_for", "wait_for", name, place()) end
+
+--- Declares a node that looks at the quality of data and reports each rule:
+--- `flow.check "name" { on = "dw", table = "orders", rules = { { not_null = "id" }, { unique = "id" } } }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.CheckFields): flow.Node
+function flow.check(name) return head_of("flow.check", "check", name, place()) end
+
+--- Declares a node that is a run of another flow, for the same business time:
+--- `flow.subflow "name" { flow = "Another", set = { region = "eu" } }`.
+---@param name string  unique in the flow
+---@return fun(fields: flow.SubflowFields): flow.Node
+function flow.subflow(name) return head_of("flow.subflow", "subflow", name, place()) end
 
 --- Makes a time variable: the business time of the run (its scheduled time minus one day)
 --- written by `format`, after `offsets`. `flow.time("yyyyMMdd", "+1d")` is the scheduled day.

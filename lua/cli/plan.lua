@@ -39,9 +39,8 @@ local function label(node)
     sql = function() return "sql on " .. spec.on end,
     extract = function() return ("extract %s -> %s"):format(spec.from, spec.to) end,
     load = function() return ("load %s -> %s %s"):format(spec.from, spec.on, spec.into) end,
-    lua = function() return "lua" end,
-  })[node.kind]()
-  return ("%s (%s)"):format(node.name, what)
+  })[node.kind]
+  return ("%s (%s)"):format(node.name, what and what() or node.kind)
 end
 
 local FIRST = { "on", "from", "to", "into", "query", "table", "sql" } -- shown before the others

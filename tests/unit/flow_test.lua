@@ -24,7 +24,8 @@ function TestModel.test_defaults_and_units_are_settled()
     flow.load "l" { from = "lake:p/", on = "adbpg", into = "t", after = { "e" } },]]
   lu.assertEquals({ m.name, m.on_error, m.concurrency, m.timezone }, { "f", "complete_running", "skip", "Asia/Shanghai" })
   lu.assertEquals(m.missed, { policy = "skip", window = 86400 })
-  lu.assertEquals(m.schedule, { cron = "00 00 00-23/1 * * ?", timezone = "Asia/Shanghai", dst = "once" })
+  lu.assertEquals(m.schedule, { cron = "00 00 00-23/1 * * ?", timezone = "Asia/Shanghai", dst = "once",
+    kind = "cron" })
   local a, e, l = m.by_name.a, m.by_name.e, m.by_name.l
   lu.assertEquals({ a.retries, a.retry_delay, a.timeout, a.backoff, a.line }, { 2, 90, 7200, 2, 4 })
   lu.assertEquals({ e.retries, e.retry_delay, e.timeout }, { 0, 10, nil })
