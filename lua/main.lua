@@ -10,8 +10,18 @@ local suggest = require "tidemill.suggest"
 
 local main = {}
 
---- Every command, in the order of `tidemill help`.
-main.commands = { "run", "check", "plan", "runs", "show", "logs", "node", "exec", "ossd", "help", "version" }
+--- Every command, grouped and in the order of `tidemill help`; hidden ones are in the last group.
+main.groups = {
+  { "a flow file", "run", "check", "plan" },
+  { "runs", "runs", "show", "logs" },
+  { "tools", "exec", "ossd", "help", "version", "node" },
+}
+
+--- The names of all commands, in the same order.
+main.commands = {}
+for _, group in ipairs(main.groups) do
+  table.move(group, 2, #group, #main.commands + 1, main.commands)
+end
 
 --- Loads a command by name; nil if there is none.
 ---@param name string

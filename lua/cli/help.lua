@@ -35,10 +35,10 @@ local function module_names()
   return names
 end
 
-local function add_table(out, title, rows)
+local function add_table(out, title, rows, width)
   out[#out + 1] = ""
   out[#out + 1] = title
-  local width = 0
+  width = width or 0
   for _, row in ipairs(rows) do width = math.max(width, #row[1]) end
   for _, row in ipairs(rows) do
     local text = options.wrap(row[2], 90 - width, (" "):rep(width + 4))
@@ -50,15 +50,21 @@ local function overview()
   local main = require "tidemill.main"
   local out = { "tidemill moves rows from PostgreSQL through object storage into PostgreSQL, by flows",
     "written in Lua.", "", "usage: tidemill COMMAND [ARG...]" }
-  local commands, modules = {}, {}
-  for _, name in ipairs(main.commands) do
-    local command = main.command(name)
-    if not command.hidden then commands[#commands + 1] = { name, command.summary } end
+  local modules, width = {}, 0
+  for _, name in ipairs(main.commands) do width = math.max(width, #name) end
+  out[#out + 1] = ""
+  out[#out + 1] = "commands (tidemill COMMAND --help):"
+  for _, group in ipairs(main.groups) do
+    local rows = {}
+    for i = 2, #group do
+      local command = main.command(group[i])
+      if not command.hidden then rows[#rows + 1] = { group[i], command.summary } end
+    end
+    add_table(out, group[1], rows, width)
   end
   for _, name in ipairs(module_names()) do
     modules[#modules + 1] = { name, docs.summary(module_page(name)) }
   end
-  add_table(out, "commands (tidemill COMMAND --help):", commands)
   add_table(out, "topics (tidemill help TOPIC):", TOPICS)
   add_table(out, "Lua modules (tidemill help MODULE):", modules)
   return table.concat(out, "\n") .. "\n"
