@@ -1,4 +1,4 @@
---- The project file `tidemill.lua`: connections, state, default zone.
+--- The project file `tidemill.lua`: connections, pools, state, default zone.
 ---
 --- It is found by walking up from the flow, then from the working directory. It is loaded
 --- like a flow, without effects; `env "NAME"` is all it may know of the world. A value from
@@ -22,6 +22,7 @@ local STORES = { "oss", "s3", "file" }
 local STORE_OPTIONS = { "endpoint", "region", "addressing", "signature", "anonymous", "access_key_id",
   "access_key_secret", "security_token", "profile", "role_name", "ca_file", "proxy", "connect_timeout",
   "stall_timeout", "attempts", "retry_time" }
+local WEBHOOK_OPTIONS = { "secret", "ca_file", "proxy" }
 local SECRETS = { access_key_secret = true, security_token = true, access_key_id = true, proxy = true }
 
 -- A text that may hold values of the environment, looked up by `text_of`.
@@ -65,6 +66,7 @@ end
 ---@field dir string           its folder, "" or ending in "/"
 ---@field timezone string
 ---@field connections table<string, table>
+---@field pools table<string, integer>  most node attempts at once, by pool
 local Project = {}
 Project.__index = Project
 
@@ -83,14 +85,15 @@ local function read_connection(file, name, fields)
     complain(file, what .. " is not a table", "write " .. name .. " = { postgres = ... } or { oss = ... }")
   end
   local kind
-  for _, candidate in ipairs { "postgres", table.unpack(STORES) } do
+  for _, candidate in ipairs { "postgres", "webhook", table.unpack(STORES) } do
     if fields[candidate] ~= nil then
       if kind then complain(file, ("%s has both '%s' and '%s'"):format(what, kind, candidate)) end
       kind = candidate
     end
   end
-  local known = { "postgres", table.unpack(STORES) }
-  if kind ~= "postgres" then table.move(STORE_OPTIONS, 1, #STORE_OPTIONS, #known + 1, known) end
+  local known = { "postgres", "webhook", table.unpack(STORES) }
+  local options = kind == "webhook" and WEBHOOK_OPTIONS or kind ~= "postgres" and STORE_OPTIONS or {}
+  table.move(options, 1, #options, #known + 1, known)
   for _, key in ipairs(suggest.keys(fields)) do
     local found
     for _, one in ipairs(known) do found = found or one == key end
@@ -98,15 +101,27 @@ local function read_connection(file, name, fields)
       complain(file, ("%s has no field '%s'"):format(what, key), suggest.hint(key, known, "fields"))
     end
   end
-  if not kind then complain(file, what .. " needs one of postgres, oss, s3, file") end
+  if not kind then complain(file, what .. " needs one of postgres, oss, s3, file, webhook") end
   local url = fields[kind]
   if type(url) ~= "string" and getmetatable(url) ~= Env then
     complain(file, ("%s: '%s' is not text"):format(what, kind))
   end
-  return { name = name, kind = kind, wants = kind == "postgres" and "postgres" or "store", fields = fields }
+  local wants = (kind == "postgres" or kind == "webhook") and kind or "store"
+  return { name = name, kind = kind, wants = wants, fields = fields }
 end
 
-local TOP = { "connections", "state", "timezone" }
+local function read_pools(file, pools)
+  if pools ~= nil and type(pools) ~= "table" then complain(file, "'pools' is not a table", "pools = { rds = 4 }") end
+  for _, name in ipairs(suggest.keys(pools or {})) do
+    local limit = pools[name]
+    if type(name) ~= "string" or math.type(limit) ~= "integer" or limit < 1 then
+      complain(file, ("pool '%s' wants a number of at least 1"):format(tostring(name)), "pools = { rds = 4 }")
+    end
+  end
+  return pools or {}
+end
+
+local TOP = { "connections", "pools", "state", "timezone", "sendmail" }
 
 local function read_project(file, value)
   if type(value) ~= "table" then
@@ -129,7 +144,10 @@ local function read_project(file, value)
   if value.state ~= nil and type(value.state) ~= "string" and getmetatable(value.state) ~= Env then
     complain(file, "'state' is not text")
   end
-  return connections
+  if value.sendmail ~= nil and (type(value.sendmail) ~= "string" or value.sendmail:sub(1, 1) ~= "/") then
+    complain(file, "'sendmail' is not the path of a program", "sendmail = \"/usr/sbin/sendmail\"")
+  end
+  return connections, read_pools(file, value.pools)
 end
 
 --- Loads a project file.
@@ -138,9 +156,10 @@ end
 function project.load(file)
   local loaded = sandbox.load(file, { globals = { env = env } })
   local value = loaded.value
-  local connections = read_project(file, value)
+  local connections, pools = read_project(file, value)
   return setmetatable({ file = file, dir = file:match "^(.*/)[^/]*$" or "", timezone = value.timezone or "UTC",
-    state_text = value.state, connections = connections, secrets = {} }, Project)
+    state_text = value.state, sendmail = value.sendmail, connections = connections, pools = pools, secrets = {} },
+    Project)
 end
 
 -- ---- finding it ----
@@ -184,23 +203,23 @@ end
 function project.open(flow_path)
   local file = project.find(flow_path)
   if file then return project.load(file) end
-  return setmetatable({ dir = "", timezone = "UTC", connections = {}, secrets = {} }, Project)
+  return setmetatable({ dir = "", timezone = "UTC", connections = {}, pools = {}, secrets = {} }, Project)
 end
 
 -- ---- connections ----
 
---- What is wrong with using `name` as a "postgres" or "store" connection, and a hint; nil if
---- nothing is. Looks at the project file only.
+local NEEDED = { postgres = "a PostgreSQL connection", store = "an object store", webhook = "a webhook" }
+
+--- What is wrong with using `name` as a "postgres", "store" or "webhook" connection, and a hint;
+--- nil if nothing is. Looks at the project file only.
 ---@param name string
----@param wants "postgres"|"store"
+---@param wants "postgres"|"store"|"webhook"
 ---@return string? fault, string? hint
 function Project:fault(name, wants)
   local connection = self.connections[name]
   if connection and connection.wants == wants then return nil end
   if connection then
-    local is = connection.wants == "store" and "an object store" or "a PostgreSQL connection"
-    local needed = wants == "store" and "an object store" or "a PostgreSQL connection"
-    return ("connection '%s' is %s, where %s is needed"):format(name, is, needed),
+    return ("connection '%s' is %s, where %s is needed"):format(name, NEEDED[connection.wants], NEEDED[wants]),
       ("%s defines it with '%s'"):format(self.file, connection.kind)
   end
   if not self.file then
@@ -336,6 +355,28 @@ function Project:store(name)
   end
   return guarded(self, connection, require("oss").open, opts)
 end
+
+--- Where a webhook goes, secrets and all.
+---@param name string
+---@return {url: string, secret: string?, ca_file: string?, proxy: string?}
+function Project:webhook(name)
+  local connection = get(self, name, "webhook")
+  local found = { url = resolve(connection, "webhook") }
+  for _, key in ipairs(WEBHOOK_OPTIONS) do
+    if connection.fields[key] ~= nil then found[key] = resolve(connection, key) end
+  end
+  keep_secret(self, found.url)
+  keep_secret(self, found.secret)
+  keep_secret(self, found.proxy)
+  if not found.url:lower():find "^https?://" then
+    errors.usage(("connection '%s': 'webhook' wants https://... or http://..."):format(name))
+  end
+  return found
+end
+
+--- The program that takes e-mail.
+---@return string
+function Project:sendmail_program() return self.sendmail or "/usr/sbin/sendmail" end
 
 --- Opens the store of "connection:path/"; the second result is the key prefix in it, which
 --- ends in "/".

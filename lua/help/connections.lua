@@ -10,6 +10,7 @@ walking up from the flow, then from the working directory.
         adbpg = { postgres = "service=adbpg" },
         lake  = { oss = "oss://my-bucket/etl", endpoint = "oss-cn-hangzhou-internal.aliyuncs.com" },
       },
+      pools    = { rds = 4 },                   -- at most four node attempts at once on rds
       state    = "sqlite:.tidemill/state.db",   -- of the runs; relative to this file
       timezone = "Asia/Shanghai",               -- of flows that name none (default "UTC")
     }
@@ -46,4 +47,15 @@ AWS_SESSION_TOKEN), else from ~/.ossutilconfig or ~/.aws/credentials, else from 
 the instance. They are never written to state, logs, plans or messages.
 
 A place in a store is "connection:path/", such as "lake:orders/${day}/".
+
+## Webhooks
+
+`webhook` is a URL that a flow's on_success, on_failure and on_late may name (`tidemill help hooks`):
+
+    alerts = { webhook = env "ALERTS_URL", secret = env "ALERTS_SECRET" }
+
+    secret             signs what is sent; "whsec_" and base64, or any text
+    ca_file, proxy     as of object stores
+
+E-mail goes through `sendmail = "/usr/sbin/sendmail"`, a field beside `connections`.
 ]]

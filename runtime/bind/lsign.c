@@ -277,6 +277,19 @@ static int sign_md5(lua_State *L)
   return push_digest(L, TM_MD5);
 }
 
+/* hmac_sha256(key, text) -> 32 bytes */
+static int sign_hmac_sha256(lua_State *L)
+{
+  size_t key_len, n;
+  const char *key = luaL_checklstring(L, 1, &key_len);
+  const char *bytes = luaL_checklstring(L, 2, &n);
+  unsigned char digest[TM_DIGEST_MAX];
+  if (!tm_hmac(TM_SHA256, key, key_len, bytes, n, digest))
+    return no_memory(L);
+  lua_pushlstring(L, (const char *)digest, tm_digest_size(TM_SHA256));
+  return 1;
+}
+
 static int sign_base64(lua_State *L)
 {
   size_t n;
@@ -340,6 +353,7 @@ static const luaL_Reg module[] = {{"sign", sign_sign},
                                   {"parse_iso_basic", sign_parse_iso_basic},
                                   {"sha256", sign_sha256},
                                   {"md5", sign_md5},
+                                  {"hmac_sha256", sign_hmac_sha256},
                                   {"base64", sign_base64},
                                   {"unbase64", sign_unbase64},
                                   {"crc64", sign_crc64},

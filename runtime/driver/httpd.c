@@ -102,7 +102,6 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection,
                               const char *path, const char *method, const char *version,
                               const char *bytes, size_t *n, void **slot)
 {
-  static int head_seen; /* an address, no more */
   struct MHD_Response *r;
   unsigned status;
   (void)version;
@@ -110,7 +109,7 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection,
   (void)n;
   if (*slot == NULL &&
       !has_body(connection)) { /* answered now, the connection would end */
-    *slot = &head_seen;
+    *slot = connection;
     return MHD_YES;
   }
   if (strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0) {

@@ -104,7 +104,7 @@ static int64_t renew_postgres(struct tm_lease *l, struct tm_error *err)
   struct tm_pg_params params = {.count = 2, .values = values};
   struct tm_pg_result *r =
       tm_pg_query(l->pg,
-                  "UPDATE runners SET lease_until ="
+                  "UPDATE tidemill.runners SET lease_until ="
                   " (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $1::bigint"
                   " WHERE id = $2 AND state = 'alive'",
                   &params, err);

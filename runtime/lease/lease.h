@@ -1,8 +1,9 @@
 /*
 ** lease.h: a thread that keeps a runner's lease in the state store
 **
-** A runner is a row of the table `runners`. The thread has a database connection of its own and
-** renews the row every `every_ms`, whatever the rest of the process does:
+** A runner is a row of the table `runners` (on PostgreSQL `tidemill.runners`). The thread has a
+** database connection of its own and renews the row every `every_ms`, whatever the rest of the
+** process does:
 **
 **     UPDATE runners SET lease_until = <now + lease_ms> WHERE id = <runner> AND state = 'alive'
 **
