@@ -24,6 +24,7 @@ local PARTS = {
   "attempts", -- what the executor of a run records
   "gc",       -- forgetting
   "look",     -- reading
+  "notices",  -- the outbox of hooks
   "runners",  -- processes and their leases
   "runs",     -- making, claiming, changing runs
 }

@@ -477,21 +477,6 @@ end
 
 -- ---- deadlines ----
 
---- Writes the notices that a flow's hooks ask for, in the transaction under way. Trial runs
---- (cause manual) have none.
----@param run {id: string, flow: string, version: string, cause: string}
----@param what "success"|"failure"|"late"
-function runs:add_notices_in(run, what)
-  if run.cause == "manual" then return end
-  local document = self:document(run.version)
-  local at, rows = self:now(), {}
-  for _, target in ipairs(document and document.hooks and document.hooks["on_" .. what] or {}) do
-    rows[#rows + 1] = { common.new_id(at), run.id, run.flow, what, json.encode(target), at, at, "pending" }
-  end
-  common.insert(self.db, "INSERT INTO notices (id, run_id, flow, what, target, next_at, created_at, state) VALUES",
-    8, rows)
-end
-
 --- Runs, queued ones too, that are past their deadline and not yet known to be late.
 ---@param limit? integer  (default 100)
 ---@return string[] ids
@@ -512,10 +497,12 @@ function runs:late(run)
     if self.db:exec("UPDATE runs SET late_at = ? WHERE id = ? AND late_at IS NULL AND " .. ACTIVE, at, run) == 0 then
       return false
     end
-    local row = self.db:row("SELECT id, flow, version, cause, deadline_at FROM runs WHERE id = ?", run)
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, deadline_at FROM runs
+      WHERE id = ?]], run)
     self:decide_in(run, nil, "late", ("it has not ended by its deadline, %s UTC"):format(
       os.date("!%Y-%m-%d %H:%M:%S", (row.deadline_at or at) // 1000)))
-    self:add_notices_in(row, "late")
+    local document = self:document(row.version)
+    self:add_notices_in(row, document and document.hooks, "late")
     return true
   end)
 end
