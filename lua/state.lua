@@ -27,6 +27,7 @@ local PARTS = {
   "notices",  -- the outbox of hooks
   "runners",  -- processes and their leases
   "runs",     -- making, claiming, changing runs
+  "slots",    -- the ledger of firing times
 }
 
 for _, part in ipairs(PARTS) do

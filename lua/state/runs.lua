@@ -122,21 +122,25 @@ end
 ---@param run tidemill.NewRun
 ---@return string id
 function runs:create_run_in(run)
-  local at = self:now()
-  local id, state = common.new_id(at), run.state or "queued"
-  local root = id
+  local at, state = self:now(), run.state or "queued"
+  local root
   if run.parent_run then
     local parent = self.db:row("SELECT root_run FROM runs WHERE id = ?", run.parent_run)
-    root = parent and parent.root_run or id
+    root = parent and parent.root_run
   end
-  self.db:exec([[INSERT INTO runs (id, short_id, flow, file, version, version_no, cause, schedule, slot_at, state,
+  local id
+  repeat -- of a thousand ids in one second two are the same 3 times in 100
+    id = common.new_id(at)
+  until self.db:exec([[INSERT INTO runs (id, short_id, flow, file, version, version_no, cause, schedule, slot_at, state,
     concurrency, priority, scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run,
     backfill, backfill_position, runner, created_at, ended_at, deadline_at, message)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING]],
     id, id:sub(-6), run.flow, run.file, run.version, run.version_no, run.cause, run.schedule, run.slot, state,
     run.concurrency or "parallel", run.priority or 5, run.scheduled, run.business, run.timezone,
-    encode(run.settings), run.parent_run, run.parent_node, root, run.of_run, run.backfill, run.backfill_position,
-    state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline, run.message)
+    encode(run.settings), run.parent_run, run.parent_node, root or id, run.of_run, run.backfill,
+    run.backfill_position, state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline,
+    run.message) == 1
   if not OVER[state] then insert_nodes(self, id, run, at) end
   if run.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ? AND open = 0", run.backfill) end
   return id
