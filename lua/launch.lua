@@ -11,26 +11,6 @@ local signal = require "tidemill.signal"
 
 local launch = {}
 
-local LEASE_MS = 15000
-
--- Gives variables other values, everywhere they are defined.
-local function set_variables(model, set)
-  for name, value in pairs(set) do
-    local found
-    local places = { model.vars, model.constants }
-    for _, node in ipairs(model.nodes) do places[#places + 1] = node.vars end
-    for _, vars in ipairs(places) do
-      if vars[name] ~= nil then
-        vars[name], found = value, true
-      end
-    end
-    if not found then
-      errors.usage(("the flow has no variable '%s' to set"):format(name),
-        "only variables of vars and constants can be set")
-    end
-  end
-end
-
 --- Loads and checks a flow.
 ---@param path string
 ---@param opts? {text: string?, stored: table?, set: table<string, string>?, trusted: boolean?}
@@ -38,7 +18,7 @@ end
 function launch.load(path, opts)
   opts = opts or {}
   local model = check.flow(path, opts)
-  set_variables(model, opts.set or {})
+  require("tidemill.variables").set(model, opts.set or {})
   return model
 end
 
@@ -80,7 +60,7 @@ end
 ---@param project tidemill.Project
 function launch.store(project)
   local kind, where = project:state()
-  return require("tidemill.state").open(kind == "sqlite" and "sqlite:" .. where or where)
+  return require("tidemill.state").open(kind .. ":" .. where)
 end
 
 -- The planned nodes with what the executor wants of the model; `only` leaves some out.
@@ -146,23 +126,16 @@ function launch.run(options)
   children:prepare(#nodes)
   signal.defer(true) -- from here on a signal ends the run, not just the process
   local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
-  local store, version = options.store, launch.version(model)
-  local runner = store:register_runner { kind = "run", lease_ms = LEASE_MS, jobs = options.jobs }
-  local left <close> = setmetatable({}, { __close = function() store:leave(runner) end }) -- luacheck: ignore 211
-  store:save_source(version, { flow = model.name, file = model.loaded.file, nodes = nodes },
-    { text = text, stored = stored })
-  local run = store:create_run { flow = model.name, file = model.loaded.file, version = version,
-    cause = options.cause, scheduled = math.floor(made.scheduled * 1000), business = math.floor(made.business * 1000),
-    timezone = made.timezone, nodes = nodes, runner = runner }
-  store:claim_runs { runner = runner, limit = 1, root = run }
+  local run = options.store:begin_run { flow = model.name, file = model.loaded.file,
+    version = launch.version(model), cause = options.cause, scheduled = math.floor(made.scheduled * 1000),
+    business = math.floor(made.business * 1000), timezone = made.timezone, nodes = nodes }
   local display = options.display(run, nodes)
   local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error },
-    run = run, store = store, spawner = children, clock = signal.mono,
-    heartbeat = function() store:renew(runner) end,
+    run = run, store = options.store, spawner = children, clock = signal.mono,
     jobs = options.jobs or launch.default_jobs(), emit = function(event) display:event(event) end }
   local ok, result = pcall(drive, ex, children, display)
   if not ok then
-    pcall(store.end_run, store, run, { state = "failed", message = "the runner failed",
+    pcall(options.store.end_run, options.store, run, { state = "failed", message = "the runner failed",
       error = errors.from(result) })
     error(result, 0)
   end
