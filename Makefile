@@ -62,7 +62,11 @@ $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-
 	@mkdir -p $(@D)
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
 
-ctest: $(CTEST)
+ctest: $(CTEST) $(B)/pty
+
+# Tests of what people type run their program on a pseudo-terminal.
+$(B)/pty: tests/support/pty.c | setup-test
+	$Q$(CC) -std=c11 $(WARN) -D_GNU_SOURCE $(CFLAGS) $(SAN) -o $@ $< -lutil
 
 # Fuzz targets, built by tests/fuzz/run with clang.
 $(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o

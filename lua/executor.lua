@@ -36,6 +36,7 @@ local OVER = { success = true, failed = true, skipped = true, canceled = true }
 ---@field clock fun(): integer  milliseconds that never jump
 ---@field random? fun(): number  0 to 1, for the jitter
 ---@field jobs integer      most attempts at once
+---@field heartbeat? fun()  called every 5 s
 ---@field emit? fun(event: table)  sees everything that happens
 ---@field only? table<string, boolean>  nodes to run; the others count as done
 
@@ -44,7 +45,7 @@ local OVER = { success = true, failed = true, skipped = true, canceled = true }
 function executor.new(options)
   local self = setmetatable({ plan = options.plan, run = options.run, store = options.store,
     spawner = options.spawner, clock = options.clock, random = options.random or math.random,
-    jobs = options.jobs, emit = options.emit or function() end, nodes = {}, by_name = {}, by_child = {},
+    jobs = options.jobs, heartbeat = options.heartbeat or function() end, emit = options.emit or function() end, nodes = {}, by_name = {}, by_child = {},
     running = 0, logs = {}, draining = nil, interrupted = 0 }, Executor)
   for i, node in ipairs(options.plan.nodes) do
     local record = { name = node.name, kind = node.kind, after = node.after, node = node, state = "waiting",
@@ -352,7 +353,7 @@ local function look_at_timers(self)
   end
   if self.flush_at and self.flush_at <= now then flush_all(self) end
   if self.heartbeat_at <= now then
-    self.store:heartbeat(self.run)
+    self.heartbeat()
     self.heartbeat_at = now + HEARTBEAT_MS
   end
 end

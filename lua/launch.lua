@@ -11,6 +11,8 @@ local signal = require "tidemill.signal"
 
 local launch = {}
 
+local LEASE_MS = 15000
+
 --- Loads and checks a flow.
 ---@param path string
 ---@param opts? {text: string?, stored: table?, set: table<string, string>?, trusted: boolean?}
@@ -60,7 +62,7 @@ end
 ---@param project tidemill.Project
 function launch.store(project)
   local kind, where = project:state()
-  return require("tidemill.state").open(kind .. ":" .. where)
+  return require("tidemill.state").open(kind == "sqlite" and "sqlite:" .. where or where)
 end
 
 -- The planned nodes with what the executor wants of the model; `only` leaves some out.
@@ -126,16 +128,23 @@ function launch.run(options)
   children:prepare(#nodes)
   signal.defer(true) -- from here on a signal ends the run, not just the process
   local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
-  local run = options.store:begin_run { flow = model.name, file = model.loaded.file,
-    version = launch.version(model), cause = options.cause, scheduled = math.floor(made.scheduled * 1000),
-    business = math.floor(made.business * 1000), timezone = made.timezone, nodes = nodes }
+  local store, version = options.store, launch.version(model)
+  local runner = store:register_runner { kind = "run", lease_ms = LEASE_MS, jobs = options.jobs }
+  local left <close> = setmetatable({}, { __close = function() store:leave(runner) end }) -- luacheck: ignore 211
+  store:save_source(version, { flow = model.name, file = model.loaded.file, nodes = nodes },
+    { text = text, stored = stored })
+  local run = store:create_run { flow = model.name, file = model.loaded.file, version = version,
+    cause = options.cause, scheduled = math.floor(made.scheduled * 1000), business = math.floor(made.business * 1000),
+    timezone = made.timezone, nodes = nodes, runner = runner }
+  store:claim_runs { runner = runner, limit = 1, root = run }
   local display = options.display(run, nodes)
   local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error },
-    run = run, store = options.store, spawner = children, clock = signal.mono,
+    run = run, store = store, spawner = children, clock = signal.mono,
+    heartbeat = function() store:renew(runner) end,
     jobs = options.jobs or launch.default_jobs(), emit = function(event) display:event(event) end }
   local ok, result = pcall(drive, ex, children, display)
   if not ok then
-    pcall(options.store.end_run, options.store, run, { state = "failed", message = "the runner failed",
+    pcall(store.end_run, store, run, { state = "failed", message = "the runner failed",
       error = errors.from(result) })
     error(result, 0)
   end

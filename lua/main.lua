@@ -14,7 +14,7 @@ local main = {}
 main.groups = {
   { "a flow file", "run", "check", "plan" },
   { "runs", "runs", "show", "logs" },
-  { "tools", "exec", "ossd", "help", "version", "node", "hook" },
+  { "tools", "repl", "exec", "ossd", "help", "version", "node", "hook" },
 }
 
 --- The names of all commands, in the same order.

@@ -196,6 +196,12 @@ function project.find(flow_path)
   end
 end
 
+--- The project where there is no project file.
+---@return tidemill.Project
+function project.none()
+  return setmetatable({ dir = "", timezone = "UTC", connections = {}, pools = {}, secrets = {} }, Project)
+end
+
 --- The project of a flow. Without a project file it has no connections, and its state lies
 --- in the working directory.
 ---@param flow_path? string
@@ -203,7 +209,7 @@ end
 function project.open(flow_path)
   local file = project.find(flow_path)
   if file then return project.load(file) end
-  return setmetatable({ dir = "", timezone = "UTC", connections = {}, pools = {}, secrets = {} }, Project)
+  return project.none()
 end
 
 -- ---- connections ----

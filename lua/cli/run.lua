@@ -33,8 +33,10 @@ local function run(opts, args)
   end
   local scheduled = scheduled_time(opts.at, model.timezone)
   local store <close> = launch.store(model.project)
-  for _, dead in ipairs(store:recover()) do
-    io.stderr:write(("tidemill: the runner of run %s died; the run is marked failed\n"):format(dead))
+  for _, gone in ipairs(store:reap()) do
+    for _, id in ipairs(gone.runs) do
+      io.stderr:write(("tidemill: the runner of run %s died; the run waits for another\n"):format(id))
+    end
   end
   local result, _, ex = launch.run {
     model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = opts.only,

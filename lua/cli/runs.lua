@@ -18,8 +18,9 @@ local function run(opts)
   end
   local rows = {}
   for i, row in ipairs(list) do
-    rows[i] = { row.id, row.flow, row.state, os.date("%Y-%m-%d %H:%M:%S", row.started_at // 1000),
-      progress.duration((row.ended_at or signal.wall()) - row.started_at), row.message or "" }
+    local started = row.started_at or row.created_at
+    rows[i] = { row.id, row.flow, row.state, os.date("%Y-%m-%d %H:%M:%S", started // 1000),
+      progress.duration((row.ended_at or signal.wall()) - started), row.message or "" }
   end
   if #rows == 0 then
     io.stderr:write("no runs\n")

@@ -46,11 +46,11 @@ end
 local function text_of(store, run)
   local out = { ("run        %s"):format(run.id), ("flow       %s"):format(run.flow),
     ("file       %s (version %s)"):format(run.file, (run.version or "unknown"):sub(1, 12)),
-    ("started    %s, by %s"):format(instant(run.started_at, run.timezone), run.cause),
+    ("started    %s, by %s"):format(instant(run.started_at or run.created_at, run.timezone), run.cause),
     ("scheduled  %s"):format(instant(run.scheduled_at, run.timezone)),
     ("business   %s"):format(instant(run.business_at, run.timezone)),
     ("state      %s%s"):format(run.state, run.message and ": " .. run.message or ""), "" }
-  local elapsed = run.ended_at and run.ended_at - run.started_at or nil
+  local elapsed = run.ended_at and run.started_at and run.ended_at - run.started_at or nil
   out[#out + 1] = (progress.report(report_nodes(store, run.id), run,
     { flow = run.flow, run = run.id, elapsed_ms = elapsed }):gsub("\n$", ""))
   section(out, "attempts", attempts_text(store, run.id))

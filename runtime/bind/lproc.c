@@ -497,6 +497,12 @@ static int signal_defer(lua_State *L)
   return 0;
 }
 
+static int signal_deferred(lua_State *L)
+{
+  lua_pushboolean(L, tm_interrupt_deferred());
+  return 1;
+}
+
 static int signal_take(lua_State *L)
 {
   tm_interrupt_reset(); /* one that comes in between is counted, and fires again */
@@ -560,9 +566,11 @@ static int signal_wall(lua_State *L)
 }
 
 static const luaL_Reg signal_module[] = {
-    {"defer", signal_defer}, {"take", signal_take},     {"deadline", signal_deadline},
-    {"guard", signal_guard}, {"pid", signal_pid},       {"mono", signal_mono},
-    {"wall", signal_wall},   {"random", signal_random}, {NULL, NULL}};
+    {"defer", signal_defer},       {"deferred", signal_deferred},
+    {"take", signal_take},         {"deadline", signal_deadline},
+    {"guard", signal_guard},       {"pid", signal_pid},
+    {"mono", signal_mono},         {"wall", signal_wall},
+    {"random", signal_random},     {NULL, NULL}};
 
 int luaopen_tidemill_signal(lua_State *L)
 {

@@ -1,0 +1,514 @@
+--- Runs: their sources, making them, handing them to runners, changing their course.
+---
+--- A run is claimed by one runner. Whatever takes it away (lua/state/runners.lua, a restore)
+--- makes its epoch grow; all that its runner writes is fenced by both (lua/state/attempts.lua).
+---
+--- Who may be claimed. A queued run waits while its flow is paused (cause schedule or event),
+--- and, unless its concurrency is "parallel" or its cause "manual", while another run of the flow,
+--- manual ones aside, is running or stands before it. Of a backfill at most backfills.jobs run
+--- at once, by position. What was running when its runner was lost waits for nothing. The
+--- candidates are found without locks; a lock on the flow's or backfill's name, held until the
+--- claim is committed, then makes sure that the count is exact.
+
+local common = require "tidemill.state.common"
+local errors = require "tidemill.errors"
+local json = require "json"
+
+local runs = {}
+
+local encode, decode = common.encode, common.decode
+local ACTIVE = "state IN ('queued', 'running', 'paused')"
+local OVER = { success = true, failed = true, canceled = true, skipped = true }
+local MAX_DOCUMENTS = 200
+
+-- ---- sources ----
+
+--- Keeps a flow's document and sources under their hash; again is harmless.
+---@param hash string
+---@param document table  lua/document.lua
+---@param sources table
+function runs:save_source(hash, document, sources)
+  if self.db:row("SELECT 1 AS one FROM sources WHERE hash = ?", hash) then return end
+  self.db:exec([[INSERT INTO sources (hash, document, sources, created_at) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO NOTHING]], hash, json.encode(document), json.encode(sources), self:now())
+end
+
+--- The document and sources of a hash. Raises not_found.
+---@param hash string
+---@return {document: table, sources: table}
+function runs:source(hash)
+  local row = self.db:row("SELECT document, sources FROM sources WHERE hash = ?", hash)
+  if not row then
+    error(errors.new("not_found", ("the state store has no sources '%s'"):format(hash)), 0)
+  end
+  return { document = json.decode(row.document), sources = json.decode(row.sources) }
+end
+
+--- The document of a hash, not to be changed; nil if there is none. Kept in memory.
+---@param hash string
+---@return table?
+function runs:document(hash)
+  if self.documents[hash] then return self.documents[hash] end
+  local row = self.db:row("SELECT document FROM sources WHERE hash = ?", hash)
+  if not row then return nil end
+  if self.documents_kept >= MAX_DOCUMENTS then self.documents, self.documents_kept = {}, 0 end
+  self.documents[hash], self.documents_kept = json.decode(row.document), self.documents_kept + 1
+  return self.documents[hash]
+end
+
+-- ---- changes ----
+
+--- A number that moves when flows, versions, pauses or requests change.
+---@return integer
+function runs:changes() return self.db:row("SELECT seq FROM changes WHERE one = 1").seq end
+
+--- Moves that number; for use in the transaction of the change, as late in it as can be.
+function runs:touch() self.db:exec "UPDATE changes SET seq = seq + 1 WHERE one = 1" end
+
+-- ---- decisions ----
+
+--- Records why something was done, in the transaction under way.
+---@param node? string
+function runs:decide_in(run, node, what, reason)
+  self.db:exec([[INSERT INTO decisions (run_id, seq, at, node, what, reason)
+    VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM decisions WHERE run_id = ?), ?, ?, ?, ?)]],
+    run, run, self:now(), node, what, reason)
+end
+
+-- ---- making ----
+
+---@class tidemill.NewRun
+---@field flow string
+---@field file string
+---@field version string        hash of sources that are saved
+---@field version_no? integer   of the published version
+---@field cause "manual"|"schedule"|"event"|"trigger"|"backfill"|"rerun"|"subflow"
+---@field schedule? string      "main" or "event", with `slot`
+---@field slot? integer         the firing time that it is for
+---@field scheduled integer
+---@field business integer
+---@field timezone string
+---@field settings? {set: table?, only: string[]?}
+---@field priority? integer     1 to 10, 10 first (default 5)
+---@field concurrency? "skip"|"queue"|"parallel"  (default "parallel")
+---@field parent_run? string    of a subflow
+---@field parent_node? string
+---@field of_run? string        the run that it repeats
+---@field backfill? string
+---@field backfill_position? integer
+---@field deadline? integer     when it is late
+---@field runner? string        the one runner that may claim it, while that lives
+---@field state? "queued"|"skipped"|"success"  (default "queued"); of the others there are no nodes
+---@field message? string       why it is in this state
+---@field nodes table[]         the document's: name, kind, after
+---@field done? table<string, {outputs: table?}>  nodes that count as done, with their outputs
+
+local function insert_nodes(self, id, run, at)
+  local rows, outputs = {}, {}
+  for i, node in ipairs(run.nodes or {}) do
+    local done = run.done and run.done[node.name]
+    rows[i] = { id, node.name, i, node.kind, common.encode_list(node.after or {}), done and "success" or "waiting",
+      done and at or nil, done and ("taken over from run " .. (run.of_run or "?")) or nil }
+    for name, value in pairs(done and done.outputs or {}) do
+      outputs[#outputs + 1] = { id, node.name, name, json.encode(value) }
+    end
+  end
+  common.insert(self.db, [[INSERT INTO nodes (run_id, node, position, kind, upstream, state, ended_at, message)
+    VALUES]], 8, rows)
+  common.insert(self.db, "INSERT INTO outputs (run_id, node, name, value) VALUES", 4, outputs)
+end
+
+--- Makes a run in the transaction under way; see create_run.
+---@param run tidemill.NewRun
+---@return string id
+function runs:create_run_in(run)
+  local at, state = self:now(), run.state or "queued"
+  local root
+  if run.parent_run then
+    local parent = self.db:row("SELECT root_run FROM runs WHERE id = ?", run.parent_run)
+    root = parent and parent.root_run
+  end
+  local id
+  repeat -- of a thousand ids in one second two are the same 3 times in 100
+    id = common.new_id(at)
+  until self.db:exec([[INSERT INTO runs (id, short_id, flow, file, version, version_no, cause, schedule, slot_at, state,
+    concurrency, priority, scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run,
+    backfill, backfill_position, runner, created_at, ended_at, deadline_at, message)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING]],
+    id, id:sub(-6), run.flow, run.file, run.version, run.version_no, run.cause, run.schedule, run.slot, state,
+    run.concurrency or "parallel", run.priority or 5, run.scheduled, run.business, run.timezone,
+    encode(run.settings), run.parent_run, run.parent_node, root or id, run.of_run, run.backfill,
+    run.backfill_position, state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline,
+    run.message) == 1
+  if not OVER[state] then insert_nodes(self, id, run, at) end
+  if run.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ? AND open = 0", run.backfill) end
+  return id
+end
+
+--- Makes a run and its nodes.
+---@param run tidemill.NewRun
+---@return string id  "yyyyMMdd-HHmmss-" (UTC) and six hexadecimal digits
+function runs:create_run(run)
+  return self.db:transaction(function() return self:create_run_in(run) end)
+end
+
+-- ---- claiming ----
+
+local FREE = "r.runner IS NULL AND r.backfill IS NULL AND r.state IN ('queued', 'running')"
+
+-- A queued run that its flow lets start now, as far as one can see without locks.
+local MAY_START = [[(r.state = 'running' OR (
+  (r.cause NOT IN ('schedule', 'event')
+    OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = r.flow AND f.paused_at IS NOT NULL))
+  AND (r.concurrency = 'parallel' OR r.cause = 'manual' OR (
+    NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('running', 'paused')
+      AND q.cause <> 'manual')
+    AND NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state = 'queued' AND q.cause <> 'manual'
+      AND (q.priority > r.priority OR (q.priority = r.priority AND (q.scheduled_at < r.scheduled_at
+        OR (q.scheduled_at = r.scheduled_at AND q.id < r.id))))
+      AND q.backfill IS NULL
+      AND (q.cause NOT IN ('schedule', 'event')
+        OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = q.flow AND f.paused_at IS NOT NULL)))))))]]
+
+local CANDIDATE = "SELECT r.id, r.flow, r.state, r.cause, r.concurrency, r.backfill, r.priority, r.scheduled_at FROM runs r"
+local ORDER = " ORDER BY r.priority DESC, r.scheduled_at, r.id LIMIT ?"
+
+local function add(list, rows) table.move(rows, 1, #rows, #list + 1, list) end
+
+-- The next runs of each open backfill, and its mutex.
+local function backfill_candidates(self, limit)
+  local list = {}
+  for _, b in ipairs(self.db:query "SELECT id, jobs FROM backfills WHERE open = 1 ORDER BY id") do
+    self.db:mutex("tidemill backfill " .. b.id)
+    local active = self.db:row([[SELECT count(*) AS n, coalesce(sum(CASE WHEN r.state = 'queued' THEN 0 ELSE 1 END), 0)
+      AS busy, coalesce(sum(CASE WHEN r.state = 'running' AND r.runner IS NULL THEN 1 ELSE 0 END), 0) AS lost
+      FROM runs r WHERE r.backfill = ? AND r.state IN ('queued', 'running', 'paused')]], b.id)
+    if active.n == 0 then
+      self.db:exec("UPDATE backfills SET open = 0 WHERE id = ?", b.id)
+    end
+    local left = math.min(b.jobs - math.tointeger(active.busy) + math.tointeger(active.lost), limit)
+    if left > 0 and active.n > 0 then
+      add(list, self.db:query(CANDIDATE .. [[ WHERE r.backfill = ? AND r.runner IS NULL
+        AND r.state IN ('queued', 'running') AND ]] .. MAY_START .. [[
+        ORDER BY CASE WHEN r.state = 'running' THEN 0 ELSE 1 END, r.backfill_position LIMIT ?]]
+        .. self.db:lock "skip", b.id, left))
+    end
+  end
+  return list
+end
+
+local function goes_first(a, b)
+  if a.priority ~= b.priority then return a.priority > b.priority end
+  if a.scheduled_at ~= b.scheduled_at then return a.scheduled_at < b.scheduled_at end
+  return a.id < b.id
+end
+
+local function candidates(self, options)
+  local skip, list = self.db:lock "skip", nil
+  if options.root then
+    return self.db:query(CANDIDATE .. " WHERE r.root_run = ? AND r." .. ACTIVE .. [[ AND r.state <> 'paused'
+      AND (r.runner IS NULL OR r.state = 'queued' AND r.runner = ?) AND ]] .. MAY_START .. ORDER .. skip,
+      options.root, options.runner, options.limit)
+  end
+  list = self.db:query(CANDIDATE .. " WHERE " .. FREE .. " AND " .. MAY_START .. ORDER .. skip, options.limit)
+  add(list, self.db:query(CANDIDATE .. " WHERE r.runner = ? AND r.state = 'queued' AND r." .. ACTIVE .. " AND "
+    .. MAY_START .. ORDER .. skip, options.runner, options.limit))
+  add(list, backfill_candidates(self, options.limit))
+  table.sort(list, goes_first)
+  return list
+end
+
+local function is_limited(r)
+  return r.state == "queued" and r.concurrency ~= "parallel" and r.cause ~= "manual"
+end
+
+-- Flows of which a run is running, out of those with a limited candidate; their mutexes are
+-- taken, in order of name so that no two claims wait for each other.
+local function busy_flows(self, list)
+  local flows, names, busy = {}, {}, {}
+  for _, r in ipairs(list) do
+    if is_limited(r) and not flows[r.flow] then
+      flows[r.flow], names[#names + 1] = true, r.flow
+    end
+  end
+  table.sort(names)
+  for _, flow in ipairs(names) do
+    self.db:mutex("tidemill flow " .. flow)
+    busy[flow] = self.db:row([[SELECT 1 AS one FROM runs WHERE flow = ? AND state IN ('running', 'paused')
+      AND cause <> 'manual' LIMIT 1]], flow) ~= nil
+  end
+  return busy
+end
+
+-- The ids that are taken, in order.
+local function choose(self, options)
+  local list = candidates(self, options)
+  local busy, ids = busy_flows(self, list), {}
+  for _, r in ipairs(list) do
+    if #ids < options.limit and not (is_limited(r) and busy[r.flow]) then
+      ids[#ids + 1] = r.id
+      if r.cause ~= "manual" then busy[r.flow] = true end
+    end
+  end
+  return ids
+end
+
+local function nothing_to_claim(self, options)
+  if options.root then
+    return not self.db:row([[SELECT 1 AS one FROM runs WHERE root_run = ? AND state IN ('queued', 'running', 'paused')
+      AND (runner IS NULL OR state = 'queued') LIMIT 1]], options.root)
+  end
+  return not self.db:row("SELECT 1 AS one FROM runs r WHERE " .. FREE .. " LIMIT 1")
+    and not self.db:row([[SELECT 1 AS one FROM runs WHERE runner = ? AND state = 'queued'
+      AND state IN ('queued', 'running', 'paused') LIMIT 1]], options.runner)
+    and not self.db:row "SELECT 1 AS one FROM backfills WHERE open = 1 LIMIT 1"
+end
+
+local RUN = [[SELECT id, flow, file, version, version_no, cause, schedule, slot_at, state, concurrency, priority,
+  scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run, backfill, epoch, request,
+  created_at, claimed_at, started_at, deadline_at, late_at FROM runs WHERE id IN (]]
+
+-- What a runner must know of the runs.
+local function load(self, ids)
+  local by_id, list = {}, {}
+  common.in_lists(ids, function(marks, ...)
+    for _, run in ipairs(self.db:query(RUN .. marks .. ")", ...)) do
+      run.settings, run.nodes = decode(run.settings) or {}, {}
+      run.document = self:document(run.version)
+      by_id[run.id] = run
+    end
+    local nodes = {}
+    for _, node in ipairs(self.db:query([[SELECT run_id, node, position, kind, upstream, state, attempts, before,
+      lost, lost_row, next_at, waiting, started_at, ended_at, row_count, bytes, message, tolerated FROM nodes
+      WHERE run_id IN (]] .. marks .. ") ORDER BY run_id, position", ...)) do
+      local run = by_id[node.run_id]
+      node.upstream, node.waiting, node.outputs = json.decode(node.upstream), decode(node.waiting), {}
+      run.nodes[#run.nodes + 1], nodes[node.run_id .. "\0" .. node.node] = node, node
+    end
+    for _, row in ipairs(self.db:query("SELECT run_id, node, name, value FROM outputs WHERE run_id IN ("
+      .. marks .. ")", ...)) do
+      nodes[row.run_id .. "\0" .. row.node].outputs[row.name] = json.decode(row.value)
+    end
+  end)
+  for i, id in ipairs(ids) do list[i] = by_id[id] end
+  return list
+end
+
+--- Takes runs that wait for a runner: the highest priority first, then the oldest scheduled
+--- time. What the caller writes for them from here on is fenced.
+---
+--- Each has the fields of its row (settings decoded), `document`, and `nodes` in order of
+--- position: node, kind, upstream (list), state, attempts (made so far), before (attempts
+--- that do not count for `retries`, as lost ones do not), lost_row (lost ones in a row),
+--- next_at, waiting (decoded), outputs, started_at, ended_at, message, tolerated.
+---@param options {runner: string, limit: integer, root: string?}  root: this run and its subflows only
+---@return table[]
+function runs:claim_runs(options)
+  if options.limit < 1 or nothing_to_claim(self, options) then return {} end
+  local list = self.db:transaction(function()
+    local ids = choose(self, options)
+    local at = self:now()
+    common.in_lists(ids, function(marks, ...)
+      self.db:exec([[UPDATE runs SET state = 'running', runner = ?, claimed_at = ?,
+        started_at = coalesce(started_at, ?) WHERE id IN (]] .. marks .. ")", options.runner, at, at, ...)
+    end)
+    return load(self, ids)
+  end)
+  for _, run in ipairs(list) do self.claims[run.id] = { runner = options.runner, epoch = run.epoch } end
+  return list
+end
+
+-- ---- requests ----
+
+local function locked(self, run)
+  local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at
+    FROM runs WHERE id = ?]] .. self.db:lock "wait", run)
+  return row or error(errors.new("not_found", ("there is no run '%s'"):format(run)), 0)
+end
+
+local function has_ended(row)
+  error(errors.new("conflict", ("run %s has ended: %s"):format(row.id, row.state)), 0)
+end
+
+-- Ends a run that no runner has.
+local function cancel_waiting(self, run, reason)
+  local at = self:now()
+  self.db:exec([[UPDATE nodes SET state = 'canceled', message = ?, ended_at = ?, next_at = NULL, waiting = NULL
+    WHERE run_id = ? AND state IN ('waiting', 'retrying', 'polling')]], reason, at, run)
+  self.db:exec([[UPDATE runs SET state = 'canceled', message = ?, ended_at = ?, request = NULL WHERE id = ?]],
+    reason, at, run)
+end
+
+-- For each request: what is done at once, or false if the run's runner must do it.
+local at_once = {}
+
+function at_once.stop(self, row)
+  if row.state == "queued" then
+    cancel_waiting(self, row.id, "stopped before it started")
+    return true
+  elseif not row.runner then -- its next runner ends what the lost one left
+    self.db:exec("UPDATE runs SET state = 'running' WHERE id = ?", row.id)
+  end
+  return false
+end
+
+function at_once.pause(self, row)
+  if row.state == "paused" then return true end
+  if row.state == "running" then return false end
+  self.db:exec("UPDATE runs SET state = 'paused', runner = NULL WHERE id = ?", row.id)
+  return true
+end
+
+function at_once.resume(self, row)
+  if row.state == "paused" and row.runner then return false end
+  self.db:exec([[UPDATE runs SET request = CASE WHEN request = 'stop' THEN request END,
+    state = CASE WHEN state = 'paused' AND started_at IS NULL THEN 'queued' WHEN state = 'paused' THEN 'running'
+      ELSE state END WHERE id = ?]], row.id)
+  return true
+end
+
+--- Asks that a run be stopped, paused or resumed. Raises not_found, and conflict if it has ended.
+---@param run string
+---@param what "stop"|"pause"|"resume"
+---@return boolean done  it is so now; false: its runner will see to it
+function runs:request(run, what)
+  return self.db:transaction(function()
+    local row = locked(self, run)
+    if OVER[row.state] then has_ended(row) end
+    local done = at_once[what](self, row)
+    if not done then self.db:exec("UPDATE runs SET request = ? WHERE id = ?", what, run) end
+    self:decide_in(run, nil, what, done and "asked by a user" or "asked by a user, of the runner")
+    self:touch()
+    return done
+  end)
+end
+
+--- What users want of the runs that a runner has.
+---@param runner string
+---@return {run: string, request: string}[]
+function runs:requests(runner)
+  return self.db:query([[SELECT id AS run, request FROM runs WHERE runner = ? AND request IS NOT NULL
+    AND state IN ('queued', 'running', 'paused') ORDER BY id]], runner)
+end
+
+-- ---- after the end ----
+
+--- Has a run that ended go on: its failed, canceled and skipped nodes, or those named, wait
+--- again, and it is queued. Failures that were tolerated stay. Raises not_found, and conflict
+--- if the run has not ended or nothing of it is to be done.
+---@param run string
+---@param names? string[]
+---@param reason? string   for `why`
+---@param runner? string   the one runner that may claim it
+---@return integer count   nodes that will run
+function runs:restore_run(run, names, reason, runner)
+  return self.db:transaction(function()
+    local row = locked(self, run)
+    if not OVER[row.state] then
+      error(errors.new("conflict", ("run %s has not ended: %s"):format(run, row.state)), 0)
+    end
+    local count = 0
+    local again = [[UPDATE nodes SET state = 'waiting', message = NULL, ended_at = NULL, next_at = NULL,
+      waiting = NULL, tolerated = 0, before = attempts, lost = 0, lost_row = 0 WHERE run_id = ? AND ]]
+    for _, name in ipairs(names or {}) do
+      count = count + self.db:exec(again .. "node = ?", run, name)
+      self.db:exec("DELETE FROM outputs WHERE run_id = ? AND node = ?", run, name)
+    end
+    if not names then
+      count = self.db:exec(again .. "state IN ('failed', 'canceled', 'skipped') AND tolerated = 0", run)
+    end
+    if count == 0 then
+      error(errors.new("conflict", ("run %s has nothing to restore"):format(run)), 0)
+    end
+    self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
+      message = NULL, error = NULL WHERE id = ?]], runner, run)
+    if row.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ?", row.backfill) end
+    self:decide_in(run, nil, "restore", reason or ("%d node%s to run"):format(count, count == 1 and "" or "s"))
+    return count
+  end)
+end
+
+--- Gives a run that no runner has another end. A success counts for those that wait for
+--- the flow. Raises not_found, and conflict if a runner has it or it is what it should be.
+---@param run string
+---@param state "success"|"failed"
+---@param reason string
+function runs:mark_run(run, state, reason)
+  self.db:transaction(function()
+    local row = locked(self, run)
+    if row.state == state then has_ended(row) end
+    if row.state == "running" or row.state == "paused" or row.state == "queued" and row.runner then
+      error(errors.new("conflict", ("run %s is %s"):format(run, row.state), { hint = "stop it first" }), 0)
+    end
+    self.db:exec([[UPDATE runs SET state = ?, message = ?, error = CASE WHEN ? = 'success' THEN NULL ELSE error END,
+      ended_at = coalesce(ended_at, ?), epoch = epoch + 1, request = NULL WHERE id = ?]], state, "marked: " .. reason,
+      state, self:now(), run)
+    self:decide_in(run, nil, "mark", ("%s, was %s: %s"):format(state, row.state, reason))
+    if state == "success" then self:add_event_in(row, "") end
+  end)
+end
+
+-- ---- events ----
+
+-- The flows and nodes whose success some published flow waits for.
+local function listened(self)
+  local seq = self:changes()
+  if self.listened_at ~= seq then
+    local names = {}
+    for _, row in ipairs(self.db:query [[SELECT schedule FROM flows WHERE version_no IS NOT NULL
+      AND schedule LIKE '%"event"%']]) do
+      for _, source in ipairs(json.decode(row.schedule).after or {}) do
+        names[source.flow .. "\0" .. (source.node or "")] = true
+      end
+    end
+    self.listened, self.listened_at = names, seq
+  end
+  return self.listened
+end
+
+--- Records the success of a run, or of its node, if some published flow waits for it; in the
+--- transaction under way, as late in it as can be. `seq` is the order of commits.
+---@param run {id: string, flow: string, cause: string, scheduled_at: integer}
+---@param node string  "" for the run itself
+function runs:add_event_in(run, node)
+  if not listened(self)[run.flow .. "\0" .. node] then return end
+  self.db:mutex "tidemill events"
+  self.db:exec([[INSERT INTO events (seq, flow, node, run_id, cause, scheduled_at, at)
+    VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM events), ?, ?, ?, ?, ?, ?)]],
+    run.flow, node, run.id, run.cause, run.scheduled_at, self:now())
+end
+
+-- ---- deadlines ----
+
+--- Runs, queued ones too, that are past their deadline and not yet known to be late.
+---@param limit? integer  (default 100)
+---@return string[] ids
+function runs:overdue(limit)
+  local ids = {}
+  for i, row in ipairs(self.db:query([[SELECT id FROM runs WHERE deadline_at IS NOT NULL AND late_at IS NULL
+    AND state IN ('queued', 'running', 'paused') AND deadline_at <= ? ORDER BY deadline_at LIMIT ?]],
+    self:now(), limit or 100)) do ids[i] = row.id end
+  return ids
+end
+
+--- Records that a run is late, with its notices, once; whoever runs it.
+---@param run string
+---@return boolean first
+function runs:late(run)
+  return self.db:transaction(function()
+    local at = self:now()
+    if self.db:exec("UPDATE runs SET late_at = ? WHERE id = ? AND late_at IS NULL AND " .. ACTIVE, at, run) == 0 then
+      return false
+    end
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, deadline_at FROM runs
+      WHERE id = ?]], run)
+    self:decide_in(run, nil, "late", ("it has not ended by its deadline, %s UTC"):format(
+      os.date("!%Y-%m-%d %H:%M:%S", (row.deadline_at or at) // 1000)))
+    local document = self:document(row.version)
+    self:add_notices_in(row, document and document.hooks, "late")
+    return true
+  end)
+end
+
+return runs
