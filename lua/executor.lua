@@ -1,117 +1,137 @@
---- The executor: a plan becomes node attempts, in dependency order, under the flow's policies.
+--- The executor: one run becomes node attempts, in dependency order, under the flow's policies.
 ---
 --- It is a step function over a clock, the state store and a spawner, so that a test drives it
---- with fakes. `step(events)` takes what the children reported, looks at its timers, starts
---- what may start, and says when it wants to be called again. It keeps nothing that decides
---- correctness in memory only: each change is in the store before the next is made.
+--- with fakes. It starts nothing by itself: nodes that may start are offered, and the runner,
+--- which has the runs of many flows to weigh, calls `start`. It works on the run's document and
+--- on the states in the store, so a run begins, goes on after `restore`, and is taken over from
+--- a lost runner in the same way.
+---
+--- The store comes first. Each change is written before it is made in memory, and what follows
+--- from a change (policies, skips, the end) is worked out anew from the states at every step.
+--- So a step that the store interrupts, because it is out of reach, is simply made again.
 ---
 --- Policies. After a node failed for good: `complete_running` lets running nodes finish, those
---- between two attempts included, and starts no other; `stop` cancels them; `continue` goes on
---- with nodes that do not depend on the failure. Nodes that never start are skipped.
+--- between two attempts or two looks included, and starts no other but those whose trigger is
+--- there for failures; `stop` cancels them; `continue` leaves all to the triggers
+--- (lua/executor/triggers.lua). Nodes that never start are skipped. A failure that a node
+--- allows changes nothing for the others.
 ---
---- Retries. A failed attempt is repeated while the node has retries left, unless its error says
---- that a repeat cannot help or may do harm: kinds usage, auth, integrity, in_doubt. The wait is
---- retry_delay, times backoff for each further retry, at most an hour, plus up to a quarter.
+--- Requests. `stop` cancels what runs and ends the run as canceled. `pause` lets running nodes
+--- finish and starts none; the run is paused once nothing runs, and goes on by `resume`.
 ---
 --- Timeouts. An attempt past its timeout is cancelled (SIGTERM: the child cancels its queries
 --- and aborts its uploads) and, if it is still there 10 s later, killed. An attempt that is
---- through before the cancel reaches it counts as a success: its work is done.
+--- through before the cancel reaches it counts as a success: its work is done. Time spent
+--- waiting between two looks does not count.
 
+local ends = require "tidemill.executor.ends"
 local errors = require "tidemill.errors"
+local logs = require "tidemill.executor.logs"
+local messages = require "tidemill.executor.messages"
+local triggers = require "tidemill.executor.triggers"
+local waits = require "tidemill.executor.waits"
 
 local executor = {}
 local Executor = { __name = "tidemill.executor" }
 Executor.__index = Executor
 
-local GRACE_MS, HEARTBEAT_MS, FLUSH_MS, FLUSH_LINES = 10000, 5000, 250, 500
-local MAX_DELAY_S = 3600
-local FINAL = { usage = true, auth = true, integrity = true, in_doubt = true, canceled = true }
+local GRACE_MS = 10000
+local MOST_LOST = 5
 local OVER = { success = true, failed = true, skipped = true, canceled = true }
 
 ---@class tidemill.ExecutorOptions
----@field plan table        nodes in order (name, after, retries, retry_delay, backoff, timeout), on_error
----@field run string        the run's id in the store
+---@field run table         as the store's claim_runs gives it, with document and nodes
 ---@field store table       lua/state.lua, or what looks like it
 ---@field spawner table     lua/spawner.lua, or what looks like it
 ---@field clock fun(): integer  milliseconds that never jump
+---@field wall fun(): integer   milliseconds since 1970, of the store's clock
 ---@field random? fun(): number  0 to 1, for the jitter
----@field jobs integer      most attempts at once
----@field heartbeat? fun()  called every 5 s
 ---@field emit? fun(event: table)  sees everything that happens
----@field only? table<string, boolean>  nodes to run; the others count as done
+---@field offer fun(executor: table, record: table)  a node may start
+---@field reserve? string   the one runner that may claim its subflows
+---@field pool_limit? fun(pool: string): integer?
 
---- Makes an executor for a run that the store has just begun.
+-- A node of the run: what the document says, and how far it is.
+local function record_of(self, row, node)
+  local now, wall = self.clock(), self.wall()
+  local record = { name = row.node, kind = row.kind, node = node, position = row.position, state = row.state,
+    attempt = row.attempts, failures = row.attempts - row.before - row.lost, lost = row.lost_row,
+    outputs = row.outputs or {}, rows = row.row_count, bytes = row.bytes, message = row.message,
+    waiting = row.waiting, tolerated = row.tolerated == 1 }
+  if record.kind == "branch" and record.state == "success" and record.outputs.result == "false" then
+    record.closed = row.message or "its condition is false"
+  end
+  if record.state == "waiting" and record.lost > 0 then record.state = "retrying" end
+  if record.state == "polling" then record.failures = record.failures - 1 end -- its attempt goes on
+  if record.state == "retrying" or record.state == "polling" then
+    record.next_at = now + math.max((row.next_at or wall) - wall, 0)
+  end
+  waits.resume(self, record)
+  record.started = row.started_at and now - math.max(wall - row.started_at, 0)
+  record.ended = row.ended_at and now - math.max(wall - row.ended_at, 0)
+  return record
+end
+
+--- Makes the executor of a claimed run.
 ---@param options tidemill.ExecutorOptions
 function executor.new(options)
-  local self = setmetatable({ plan = options.plan, run = options.run, store = options.store,
-    spawner = options.spawner, clock = options.clock, random = options.random or math.random,
-    jobs = options.jobs, heartbeat = options.heartbeat or function() end, emit = options.emit or function() end, nodes = {}, by_name = {}, by_child = {},
-    running = 0, logs = {}, draining = nil, interrupted = 0 }, Executor)
-  for i, node in ipairs(options.plan.nodes) do
-    local record = { name = node.name, kind = node.kind, after = node.after, node = node, state = "waiting",
-      attempt = 0, outputs = {}, position = i }
-    self.nodes[i], self.by_name[node.name] = record, record
+  local run = options.run
+  local self = setmetatable({ run = run, id = run.id, document = options.document or run.document,
+    store = options.store, spawner = options.spawner, clock = options.clock, wall = options.wall,
+    random = options.random or math.random, listener = options.emit, offer = options.offer,
+    reserve = options.reserve, pool_limit = options.pool_limit, nodes = {}, by_name = {}, running = 0,
+    interrupted = 0, paused = run.state == "paused" and "paused" or nil }, Executor)
+  local by_name = {}
+  for _, node in ipairs(self.document.nodes) do by_name[node.name] = node end
+  for i, row in ipairs(run.nodes) do
+    local record = record_of(self, row, by_name[row.node] or { name = row.node })
+    self.nodes[i], self.by_name[row.node] = record, record
   end
-  self.started, self.heartbeat_at = self.clock(), self.clock() + HEARTBEAT_MS
+  for i, row in ipairs(run.nodes) do
+    local ups = {}
+    for _, name in ipairs(row.upstream or {}) do ups[#ups + 1] = self.by_name[name] end
+    self.nodes[i].ups = ups
+  end
+  self.late_at = run.deadline_at and not run.late_at
+    and self.clock() + run.deadline_at - self.wall() or nil
+  self.started = self.clock()
   return self
 end
 
-local function node_event(self, record, more)
+--- Tells the listener; every event names its run.
+---@param event table
+function Executor:tell(event)
+  if not self.listener then return end
+  event.run = self.id
+  self.listener(event)
+end
+
+function Executor:tell_node(record, more)
   local event = { event = "node", node = record.name, state = record.state, attempt = record.attempt,
     rows = record.rows, bytes = record.bytes, started = record.started, ended = record.ended }
   for key, value in pairs(more or {}) do event[key] = value end
-  self.emit(event)
+  self:tell(event)
 end
 
--- ---- logs ----
-
-local function flush(self, record)
-  local lines = self.logs[record.name]
-  if not lines then return end
-  self.logs[record.name] = nil
-  self.store:add_logs(self.run, record.name, record.attempt, lines)
+--- Records why something is as it is; the same reason for the same node once in a row.
+function Executor:explain(record, what, reason)
+  if record.told == reason then return end
+  self.store:decide(self.id, record.name, what, reason)
+  record.told = reason
 end
 
-local function flush_all(self)
-  for _, record in ipairs(self.nodes) do flush(self, record) end
-  self.flush_at = nil
-end
-
-local function add_line(self, record, stream, level, line)
-  local lines = self.logs[record.name] or {}
-  self.logs[record.name] = lines
-  lines[#lines + 1] = { at = self.spawner:wall(), stream = stream, level = level, line = line }
-  self.emit { event = "log", node = record.name, attempt = record.attempt, stream = stream, level = level,
-    line = line }
-  if #lines >= FLUSH_LINES then flush(self, record) end
-  self.flush_at = self.flush_at or self.clock() + FLUSH_MS
-end
-
--- ---- ends ----
+-- ---- nodes that end without an attempt ----
 
 -- Ends nodes that will not run (again).
 local function end_nodes(self, records, node_state, reason)
   if #records == 0 then return end
   local names = {}
-  for i, record in ipairs(records) do
-    names[i], record.state, record.message, record.retry_at = record.name, node_state, reason, nil
+  for i, record in ipairs(records) do names[i] = record.name end
+  self.store:end_nodes(self.id, names, node_state, reason)
+  for _, record in ipairs(records) do
+    record.state, record.message, record.next_at = node_state, reason, nil
     record.ended = record.started and self.clock() or nil
-  end
-  self.store:end_nodes(self.run, names, node_state, reason)
-  for _, record in ipairs(records) do node_event(self, record, { message = reason }) end
-end
-
--- Skips the waiting nodes behind `failed`, nearest first.
-local function skip_dependants(self, failed)
-  for _, record in ipairs(self.nodes) do -- in order: upstream comes first
-    for _, name in ipairs(record.after) do
-      local up = self.by_name[name]
-      if record.state == "waiting" and (up == failed or up.state == "skipped" or up.state == "canceled") then
-        end_nodes(self, { record }, "skipped", ("upstream node '%s' %s"):format(name,
-          up == failed and failed.state == "failed" and "failed" or up.state == "canceled" and "was cancelled"
-            or "did not run"))
-      end
-    end
+    self:tell_node(record, { message = reason })
   end
 end
 
@@ -123,303 +143,298 @@ local function with_state(self, wanted)
   return found
 end
 
+-- ---- policies and requests ----
+
 -- Asks a running attempt to end; the first reason stays.
 local function cancel(self, record, reason, why)
   if record.cancel then return end
+  self.store:decide(self.id, record.name, why == "timeout" and "timeout" or "cancel", reason)
   record.cancel, record.cancel_reason = why, reason
   record.kill_at = self.clock() + GRACE_MS
-  self.store:decide(self.run, record.name, why == "timeout" and "timeout" or "cancel", reason)
-  record.child:cancel()
+  if record.child then record.child:cancel() end
 end
 
-local function cancel_everything(self, reason, why)
-  end_nodes(self, with_state(self, "retrying"), "canceled", reason)
-  for _, record in ipairs(with_state(self, "running")) do cancel(self, record, reason, why) end
-end
-
-local function on_failure(self, record)
-  self.failed = self.failed or record
-  skip_dependants(self, record)
-  local policy = self.plan.on_error or "complete_running"
-  if policy ~= "continue" and not self.draining then
-    self.draining = ("node '%s' failed and on_error is %s"):format(record.name, policy)
-  end
-  if policy == "stop" then cancel_everything(self, self.draining, "stop") end
-end
-
-local function seconds(s)
-  return ("%.3f"):format(s):gsub("%.?0+$", "") .. " s"
-end
-
--- What went wrong with an attempt that ended without telling.
-local function silent_death(record, status)
-  local peak = status.maxrss_bytes and (" (peak memory %d MiB)"):format(status.maxrss_bytes >> 20) or ""
-  if status.signal then
-    return errors.new("system", ("the node's process was ended by %s%s"):format(status.signal, peak), {
-      hint = status.signal == "SIGKILL"
-        and "the kernel kills the largest process when memory runs out; see dmesg" or nil })
-  end
-  return errors.new("system", ("the node's process ended with exit code %d and no result%s")
-    :format(status.code, peak), { hint = ("its last words: tidemill logs %s"):format(record.run) })
-end
-
-local function error_of(self, record, status)
-  local result = record.result
-  if record.cancel == "timeout" then
-    return errors.new("timeout", ("no end after %s"):format(seconds(record.node.timeout)), {
-      cause = result and result.error,
-      detail = status.signal and ("ended by %s"):format(status.signal) or nil })
-  elseif record.cancel then
-    return errors.new("canceled", record.cancel_reason)
-  elseif result and result.error then
-    return errors.from(result.error)
-  end
-  record.run = self.run
-  return silent_death(record, status)
-end
-
--- Seconds until the next attempt, or nil and why there is none.
-local function retry_delay(self, record, err)
-  local node = record.node
-  if record.cancel and record.cancel ~= "timeout" then return nil, "canceled" end
-  if self.interrupted > 0 then return nil, "the run is interrupted" end
-  if self.draining and self.plan.on_error == "stop" then return nil, "the run is stopping" end
-  if (node.retries or 0) == 0 then return nil end
-  if FINAL[err.kind] then return nil, ("an error of kind '%s' is not retried"):format(err.kind) end
-  if record.attempt > node.retries then return nil, ("all %d retries are used"):format(node.retries) end
-  local delay = (node.retry_delay or 10) * (node.backoff or 2) ^ (record.attempt - 1)
-  return math.min(delay, MAX_DELAY_S) * (1 + 0.25 * self.random())
-end
-
-local function ended(record, status, attempt_state, node_state)
-  return {
-    state = attempt_state, node_state = node_state, rows = record.rows, bytes = record.bytes,
-    cpu_ms = status.utime and math.floor((status.utime + status.stime) * 1000 + 0.5),
-    max_rss_bytes = status.maxrss_bytes, code = status.code, signal = status.signal,
-  }
-end
-
-local function on_success(self, record, status)
-  local what = ended(record, status, "success", "success")
-  what.outputs = record.outputs
-  record.state = "success"
-  self.store:end_attempt(self.run, record.name, record.attempt, what)
-  node_event(self, record, { cpu_ms = what.cpu_ms, max_rss_bytes = what.max_rss_bytes })
-end
-
-local function on_failed_attempt(self, record, status)
-  local err = error_of(self, record, status)
-  err.node, err.attempt = record.name, record.attempt
-  local delay, reason = retry_delay(self, record, err)
-  local canceled = err.kind == "canceled"
-  record.state = delay and "retrying" or canceled and "canceled" or "failed"
-  local what = ended(record, status, canceled and "canceled" or "failed", record.state)
-  what.error, record.error = err, err
-  what.message = err.message
-  if delay then
-    what.decision = { what = "retry",
-      reason = ("attempt %d failed (%s); attempt %d starts in %s"):format(record.attempt, err.kind,
-        record.attempt + 1, seconds(delay)) }
-    record.retry_at, record.ended = self.clock() + math.ceil(delay * 1000), nil
-  elseif reason and not canceled then
-    what.decision = { what = "no retry", reason = reason }
-  end
-  self.store:end_attempt(self.run, record.name, record.attempt, what)
-  node_event(self, record, { error = err, retry_in = delay, cpu_ms = what.cpu_ms,
-    max_rss_bytes = what.max_rss_bytes })
-  if record.state == "failed" then on_failure(self, record) end
-  if canceled then skip_dependants(self, record) end
-end
-
-local function on_exit(self, record, status)
-  flush(self, record)
-  if record.child then self.by_child[record.child] = nil end
-  record.child, record.timeout_at, record.kill_at = nil, nil, nil
-  record.ended = self.clock()
-  self.running = self.running - 1
-  if record.result and record.result.ok and (status.code == 0 or record.cancel) then
-    on_success(self, record, status)
-  else
-    on_failed_attempt(self, record, status)
-  end
-end
-
--- ---- starts ----
-
-local function is_ready(self, record)
-  for _, name in ipairs(record.after) do
-    if self.by_name[name].state ~= "success" then return false end
-  end
-  return true
-end
-
--- Outputs of all nodes upstream, near and far.
-local function upstream_outputs(self, record, found)
-  found = found or {}
-  for _, name in ipairs(record.after) do
-    if not found[name] then
-      found[name] = self.by_name[name].outputs
-      upstream_outputs(self, self.by_name[name], found)
-    end
-  end
-  return found
-end
-
-local function start(self, record)
-  record.attempt = record.attempt + 1
-  record.state, record.retry_at, record.cancel, record.result = "running", nil, nil, nil
-  record.outputs, record.rows, record.bytes, record.detail = {}, nil, nil, nil
-  record.started = record.started or self.clock()
-  record.attempt_started = self.clock()
-  self.running = self.running + 1
-  self.store:begin_attempt(self.run, record.name, record.attempt)
-  local ok, child = pcall(self.spawner.start, self.spawner, { run_id = self.run, node = record.name,
-    attempt = record.attempt, upstream = upstream_outputs(self, record),
-    sessions = record.attempt > 1 and self.store:sessions(self.run, record.name) or nil })
-  if not ok then
-    record.result = { ok = false, error = errors.from(child) }
-    return on_exit(self, record, { code = 1 })
-  end
-  record.child, self.by_child[child] = child, record
-  if record.node.timeout then record.timeout_at = self.clock() + math.ceil(record.node.timeout * 1000) end
-  node_event(self, record)
-end
-
-local function start_what_may(self)
+-- The failure that the run's policy answers to: the first in the order of the plan.
+local function failure(self)
+  if self.failed then return self.failed end
   for _, record in ipairs(self.nodes) do
-    if self.running >= self.jobs then return end
-    if record.state == "retrying" and record.retry_at <= self.clock() then
-      start(self, record)
-    elseif record.state == "waiting" and not self.draining and is_ready(self, record) then
-      start(self, record)
-    end
+    if record.state == "failed" and not record.tolerated then return record end
   end
 end
 
--- How many attempts may yet start, as far as one can tell.
-local function still_to_come(self)
-  if self.draining then return 0 end
-  return #with_state(self, "waiting") + #with_state(self, "retrying")
-end
-
--- ---- events and timers ----
-
-local on_message = {}
-
-function on_message.progress(self, record, m)
-  record.rows, record.bytes = m.rows or record.rows, m.bytes or record.bytes
-  record.detail = m.detail or record.detail
-  self.emit { event = "progress", node = record.name, rows = record.rows, bytes = record.bytes,
-    detail = record.detail }
-end
-
-function on_message.log(self, record, m)
-  add_line(self, record, "log", m.level or "info", tostring(m.line))
-end
-
-function on_message.output(_, record, m) record.outputs[m.name] = m.value end
-
-function on_message.session(self, record, m)
-  self.store:add_session(self.run, record.name, record.attempt, m)
-end
-
-function on_message.result(_, record, m) record.result = m end
-
-local function on_event(self, event)
-  local record = self.by_child[event.child]
-  if not record then return end
-  if event.type == "exit" then
-    on_exit(self, record, event.status)
-  elseif event.type == "line" then
-    add_line(self, record, event.stream, event.level or "info", event.line)
-  elseif event.type == "started" then
-    self.store:attempt_pid(self.run, record.name, record.attempt, event.pid)
-  elseif on_message[event.message.t] then
-    on_message[event.message.t](self, record, event.message)
+-- What the states, the policy and requests come to: nothing new starts (draining), what runs is
+-- cancelled (stopping).
+local function apply_policy(self)
+  self.failed = failure(self)
+  local policy = self.document.on_error or "complete_running"
+  if self.failed and policy ~= "continue" and not self.draining then
+    self.draining = ("node '%s' failed and on_error is %s"):format(self.failed.name, policy)
+    self.handlers = policy == "complete_running"
+    if policy == "stop" then self.stopping, self.why = self.draining, "stop" end
   end
+  if not self.stopping then return end
+  end_nodes(self, with_state(self, "retrying"), "canceled", self.stopping)
+  for _, record in ipairs(with_state(self, "polling")) do waits.cancel(self, record, self.stopping) end
+  for _, record in ipairs(with_state(self, "running")) do cancel(self, record, self.stopping, self.why) end
 end
 
-local function look_at_timers(self)
-  local now = self.clock()
-  for _, record in ipairs(self.nodes) do
-    if record.timeout_at and record.timeout_at <= now and not record.cancel then
-      cancel(self, record, ("no end after %s"):format(seconds(record.node.timeout)), "timeout")
-    end
-    if record.kill_at and record.kill_at <= now then
-      record.kill_at = nil
-      self.store:decide(self.run, record.name, "kill", "it did not end when it was cancelled")
-      record.child:kill()
-    end
-  end
-  if self.flush_at and self.flush_at <= now then flush_all(self) end
-  if self.heartbeat_at <= now then
-    self.heartbeat()
-    self.heartbeat_at = now + HEARTBEAT_MS
-  end
-end
-
-local function next_time(self)
-  local at = self.heartbeat_at
-  local function sooner(time)
-    if time and time < at then at = time end
-  end
-  sooner(self.flush_at)
-  for _, record in ipairs(self.nodes) do
-    sooner(not record.cancel and record.timeout_at or nil)
-    sooner(record.kill_at)
-    if self.running < self.jobs then sooner(record.retry_at) end
-  end
-  return at
-end
-
--- What a person reads first.
-local function outcome(self)
-  local count = { success = 0, failed = 0, skipped = 0, canceled = 0 }
-  for _, record in ipairs(self.nodes) do count[record.state] = count[record.state] + 1 end
-  if self.interrupted > 0 and count.success < #self.nodes then
-    return { state = "canceled", message = "interrupted" }
-  elseif self.failed then
-    local message = ("node '%s' failed"):format(self.failed.name)
-    if count.failed > 1 then message = ("%s, and %d more"):format(message, count.failed - 1) end
-    return { state = "failed", message = message, error = self.failed.error }
-  end
-  return { state = "success" }
-end
-
-local function finish_if_over(self)
-  if self.running > 0 or self.result then return end
-  if self.draining then end_nodes(self, with_state(self, "waiting"), "skipped", self.draining) end
-  for _, record in ipairs(self.nodes) do
-    if not OVER[record.state] then return end
-  end
-  flush_all(self)
-  self.result = outcome(self)
-  self.store:end_run(self.run, self.result)
-end
-
---- One step: takes what children reported, then acts.
----@param events table[]  {child=, type="message"|"line"|"started"|"exit", ...} (lua/spawner.lua)
----@return integer? at  when to call again at the latest, on the clock; nil once the run is over
-function Executor:step(events)
-  for _, event in ipairs(events) do on_event(self, event) end
-  look_at_timers(self)
-  start_what_may(self)
-  finish_if_over(self)
-  if self.result then return nil end
-  self.spawner:prepare(still_to_come(self))
-  return next_time(self)
+--- Ends the run: what runs is cancelled, nothing more starts. To be followed by a step.
+---@param message string  of the run, such as "stopped"
+function Executor:stop(message)
+  if self.stopped then return end
+  self.stopped = message
+  self.stopping, self.draining, self.handlers, self.why = message, "the run was " .. message, false, "interrupt"
+  self.paused = nil
 end
 
 --- The user wants the run to end: the first time its attempts are cancelled, the second time
 --- killed. To be followed by a step.
 function Executor:interrupt()
   self.interrupted = self.interrupted + 1
-  self.draining = "the run was interrupted"
-  if self.interrupted == 1 then
-    cancel_everything(self, "interrupted", "interrupt")
-  else
-    for _, record in ipairs(with_state(self, "running")) do record.child:kill() end
+  if self.interrupted == 1 then return self:stop "interrupted" end
+  self:kill()
+end
+
+--- Kills what runs.
+function Executor:kill()
+  for _, record in ipairs(self.nodes) do
+    if record.child then record.child:kill() end
   end
+end
+
+--- Lets running nodes finish and starts none, until `resume`.
+function Executor:pause()
+  if not self.stopping and not self.paused then self.paused = "wanted" end
+end
+
+--- Goes on after `pause`.
+function Executor:resume()
+  if not self.paused then return end
+  self.store:resume_run(self.id)
+  self.paused = nil
+  self:tell { event = "run", state = "running" }
+end
+
+-- ---- starts ----
+
+-- Of all nodes upstream, near and far: their outputs, and what became of them.
+local function upstream_of(record, outputs, status)
+  outputs, status = outputs or {}, status or {}
+  for _, up in ipairs(record.ups) do
+    if not status[up.name] then
+      outputs[up.name] = up.outputs
+      status[up.name] = { state = up.state, error = up.error and up.error.message
+        or up.state == "failed" and up.message or nil }
+      upstream_of(up, outputs, status)
+    end
+  end
+  return outputs, status
+end
+
+local function job_of(self, record, sessions)
+  local run = self.run
+  local outputs, status = upstream_of(record)
+  local settings = run.settings or {}
+  return { run_id = self.id, flow = run.flow, node = record.name, attempt = record.attempt, ack = true,
+    file = run.file, version = run.version, scheduled = run.scheduled_at / 1000, business = run.business_at / 1000,
+    timezone = run.timezone, cause = run.cause, set = settings.set, upstream = outputs, status = status,
+    waiting = record.waiting, sessions = sessions }
+end
+
+--- Whether an offered node still wants to start.
+function Executor:wants(record)
+  if self.paused or self.result then return false end
+  if record.state == "waiting" then return record.offered end
+  if self.stopping then return false end
+  return (record.state == "retrying" or record.state == "polling") and record.offered
+end
+
+--- Starts an attempt of an offered node, or the next look of one that polls. False when its pool
+--- is full: it stays offered.
+---@return boolean started
+function Executor:start(record)
+  local attempt = record.state == "polling" and record.attempt or record.attempt + 1
+  local pool = record.node.pool
+  local limit = pool and self.pool_limit and self.pool_limit(pool)
+  local sessions = attempt > 1 and self.store:sessions(self.id, record.name) or nil
+  local begun = self.store:begin_attempt(self.id, record.name, attempt, limit and { pool = pool, limit = limit } or nil)
+  if not begun then
+    self:explain(record, "wait", ("pool '%s' is full (%d at once)"):format(pool, limit))
+    return false
+  end
+  local now = self.clock()
+  if attempt > record.attempt then record.spent = 0 end
+  record.attempt, record.state, record.offered, record.next_at = attempt, "running", nil, nil
+  record.cancel, record.kill_at, record.result, record.told = nil, nil, nil, nil
+  record.outputs, record.rows, record.bytes, record.detail = {}, nil, nil, nil
+  record.started, record.attempt_started = record.started or now, now
+  self.running = self.running + 1
+  self:tell_node(record)
+  local ok, child = pcall(self.spawner.start, self.spawner, self.run, job_of(self, record, sessions))
+  if not ok then
+    record.spawn_error = child
+    return true
+  end
+  record.child = child
+  if record.node.timeout then
+    record.timeout_at = now + math.max(math.ceil(record.node.timeout * 1000) - (record.spent or 0), 0)
+  end
+  return true
+end
+
+-- ---- a step ----
+
+local function offer(self, record)
+  if record.offered then return end
+  record.offered = true
+  self.offer(self, record)
+end
+
+local function give_up_lost(self, record)
+  ends.give_up(self, record, errors.new("system",
+    ("%d attempts in a row were lost with their runners"):format(record.lost),
+    { hint = "see what ends its runners, then: tidemill restore " .. self.id }))
+end
+
+-- Looks at every node that does not run: skips it, offers it, or lets it wait.
+local function settle(self)
+  local now = self.clock()
+  for _, record in ipairs(self.nodes) do -- in order: upstream comes first
+    if record.state == "waiting" then
+      local verdict, reason = triggers.verdict(record.node.trigger, record.ups)
+      if verdict == "start" and self.draining
+        and not (self.handlers and triggers.handles_failure[record.node.trigger] and #record.ups > 0) then
+        verdict, reason = "skip", self.draining
+      end
+      if verdict == "skip" then
+        end_nodes(self, { record }, "skipped", reason)
+      elseif verdict == "start" and not self.paused then
+        offer(self, record)
+      end
+    elseif record.state == "retrying" and record.lost >= MOST_LOST then
+      give_up_lost(self, record)
+    elseif record.state == "retrying" and record.next_at <= now and not self.paused then
+      offer(self, record)
+    elseif record.state == "polling" and not self.paused then
+      if waits.look(self, record, now) then offer(self, record) end
+    end
+  end
+end
+
+local function look_at_timers(self)
+  local now = self.clock()
+  for _, record in ipairs(self.nodes) do
+    if record.spawn_error then ends.on_exit(self, record, { code = 1 }) end
+    if record.timeout_at and record.timeout_at <= now and not record.cancel then
+      cancel(self, record, ("no end after %s"):format(ends.seconds(record.node.timeout)), "timeout")
+    end
+    if record.kill_at and record.kill_at <= now then
+      self.store:decide(self.id, record.name, "kill", "it did not end when it was cancelled")
+      record.kill_at = nil
+      if record.child then record.child:kill() end
+    end
+  end
+  if self.flush_at and self.flush_at <= now then logs.flush_all(self) end
+  if self.late_at and self.late_at <= now then
+    self.store:late(self.id)
+    self.late_at = nil
+    self:tell { event = "late" }
+  end
+end
+
+local function next_time(self)
+  local at = math.huge
+  local function sooner(time)
+    if time and time < at then at = time end
+  end
+  sooner(self.flush_at)
+  sooner(self.late_at)
+  for _, record in ipairs(self.nodes) do
+    if record.state == "running" then
+      sooner(not record.cancel and record.timeout_at or nil)
+      sooner(record.kill_at)
+      if record.spawn_error then sooner(self.clock()) end
+    elseif not self.paused and not record.offered then
+      sooner(record.next_at)
+      if record.state == "polling" then sooner(record.wait_until) end
+    end
+  end
+  return at
+end
+
+-- What a person reads first.
+local function outcome(self)
+  local count = { success = 0, failed = 0, skipped = 0, canceled = 0, tolerated = 0 }
+  for _, record in ipairs(self.nodes) do
+    local key = record.state == "failed" and record.tolerated and "tolerated" or record.state
+    count[key] = count[key] + 1
+  end
+  if self.stopped and count.skipped + count.canceled + count.failed > 0 then
+    return { state = "canceled", message = self.stopped }
+  elseif self.failed then
+    local message = ("node '%s' failed"):format(self.failed.name)
+    if count.failed > 1 then message = ("%s, and %d more"):format(message, count.failed - 1) end
+    return { state = "failed", message = message, error = ends.error_of_node(self, self.failed) }
+  end
+  return { state = "success", message = count.tolerated > 0
+    and ("%d failed, which the flow allows"):format(count.tolerated) or nil }
+end
+
+local function finish_if_over(self)
+  if self.running > 0 then return end
+  for _, record in ipairs(self.nodes) do
+    if not OVER[record.state] then return end
+  end
+  logs.flush_all(self)
+  local result = outcome(self)
+  self.store:end_run(self.id, result)
+  self.result = result
+end
+
+--- One step, after the reports of children went to `take`: what the states, timers and policies
+--- ask for. The run is over when `result` is set.
+---@return number at  when to call again at the latest, on the clock; math.huge: when something happens
+function Executor:step()
+  look_at_timers(self)
+  apply_policy(self)
+  settle(self)
+  finish_if_over(self)
+  if self.result then return math.huge end
+  if self.paused == "wanted" and self.running == 0 then
+    self.store:pause_run(self.id)
+    self.paused = "paused"
+    self:tell { event = "run", state = "paused" }
+  end
+  return next_time(self)
+end
+
+--- How many attempts may yet start, as far as one can tell; counts no further than `most`.
+---@param most integer
+function Executor:to_come(most)
+  local count = 0
+  if self.draining or self.paused or self.result then return 0 end
+  for _, record in ipairs(self.nodes) do
+    if record.state == "waiting" or record.state == "retrying" then
+      count = count + 1
+      if count >= most then break end
+    end
+  end
+  return count
+end
+
+--- The process of a node is gone, and its work with it: whoever claims the run next repeats it.
+function Executor:forsake(record)
+  logs.flush(self, record)
+  ends.detach(self, record)
+  record.state = "lost"
+end
+
+--- Takes what the child of a node reported (lua/spawner.lua).
+---@param record table
+---@param event table  type = "message"|"line"|"started"|"exit"
+function Executor:take(record, event)
+  if event.child ~= record.child then return end
+  messages.take(self, record, event)
 end
 
 return executor

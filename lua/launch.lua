@@ -1,17 +1,36 @@
---- From a checked flow to a finished run: the record, the executor, the loop around it.
+--- From a checked flow to a finished run: its sources in the store, the run, the runner, the
+--- loop around it.
 ---
---- `launch.run` is what `tidemill run` does, and what a schedule does with a published
---- version. The sources of the flow are read once; every attempt of the run works on them.
+--- `launch.run` is what `tidemill run` does; `launch.follow` runs any run of the store in this
+--- terminal, which is what restore, rerun, backfill and trigger do with --here. Both work on
+--- the sources in the store, as `tidemill serve` does, so a run can be repeated, and taken over.
 --- Attempts use `launch.load` too, so what only a runner needs is loaded late.
 
 local check = require "tidemill.check"
 local errors = require "tidemill.errors"
-local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 
 local launch = {}
 
-local LEASE_MS = 15000
+--- Gives variables of a model other values, everywhere they are defined.
+---@param model tidemill.Model
+---@param set? table<string, string>
+function launch.set(model, set)
+  for name, value in pairs(set or {}) do
+    local found
+    local places = { model.vars, model.constants }
+    for _, node in ipairs(model.nodes) do places[#places + 1] = node.vars end
+    for _, vars in ipairs(places) do
+      if vars[name] ~= nil then
+        vars[name], found = value, true
+      end
+    end
+    if not found then
+      errors.usage(("the flow has no variable '%s' to set"):format(name),
+        "only variables of vars and constants can be set")
+    end
+  end
+end
 
 --- Loads and checks a flow.
 ---@param path string
@@ -20,30 +39,8 @@ local LEASE_MS = 15000
 function launch.load(path, opts)
   opts = opts or {}
   local model = check.flow(path, opts)
-  require("tidemill.variables").set(model, opts.set or {})
+  launch.set(model, opts.set)
   return model
-end
-
--- The flow's text, and those of the files it requires by module name; in base64, since they
--- may be in any encoding.
-local function sources(model)
-  local base64, stored = require("tidemill.sign").base64, {}
-  for _, file in ipairs(model.loaded.files) do
-    if file.module then stored[file.module] = { path = file.path, text = base64(file.text) } end
-  end
-  return base64(model.loaded.text), stored
-end
-
---- A hash that changes with any source of the flow.
----@param model tidemill.Model
----@return string
-function launch.version(model)
-  local parts = {}
-  for _, file in ipairs(model.loaded.files) do
-    parts[#parts + 1] = ("%s\0%d\0%s"):format(file.module or "", #file.text, file.text)
-  end
-  table.sort(parts)
-  return require("tidemill.sign").sha256(table.concat(parts))
 end
 
 --- Cores this process may use, at least 2: while one node waits for a server another works.
@@ -58,108 +55,182 @@ function launch.default_jobs()
   return math.max(2, math.tointeger(count) or 2)
 end
 
+local PATIENCE_MS = 3000 -- a runner waits for its store itself: its children go on meanwhile
+
 --- Opens the state store of a project.
 ---@param project tidemill.Project
-function launch.store(project)
+---@param as_runner? boolean  a lost server is reported soon, not waited for
+function launch.store(project, as_runner)
   local kind, where = project:state()
-  return require("tidemill.state").open(kind == "sqlite" and "sqlite:" .. where or where)
+  local store = require("tidemill.state").open(kind == "sqlite" and "sqlite:" .. where or where,
+    { patience_ms = as_runner and PATIENCE_MS or nil })
+  store.place = where ~= ":memory:" and { kind = kind, where = where } or nil
+  return store
 end
 
--- The planned nodes with what the executor wants of the model; `only` leaves some out.
-local function chosen_nodes(model, made, only)
-  local wanted
-  for _, name in ipairs(only or {}) do
-    if not made.by_name[name] then
-      local suggest, names = require "tidemill.suggest", {}
-      for _, node in ipairs(made.nodes) do names[#names + 1] = node.name end
-      errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, names, "nodes"))
+--- For runner.new: has a thread keep the lease in the store that `launch.store` opened.
+---@param store tidemill.Store
+---@return (fun(runner: string, lease_ms: integer, age_ms: integer): table)?
+function launch.holder(store)
+  local place = store.place
+  return place and function(id, lease_ms, age_ms)
+    return require("tidemill.lease").start { kind = place.kind, where = place.where, runner = id, lease_ms = lease_ms,
+      every_ms = lease_ms // 5, age_ms = age_ms }
+  end
+end
+
+-- The document's nodes; `only` leaves some out, and what they are after.
+local function chosen_nodes(document, only)
+  if not only then return document.nodes end
+  local known, wanted, nodes = {}, {}, {}
+  for i, node in ipairs(document.nodes) do known[i], known[node.name] = node.name, true end
+  for _, name in ipairs(only) do
+    if not known[name] then
+      local suggest = require "tidemill.suggest"
+      errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, table.move(known, 1, #known, 1, {}),
+        "nodes"))
     end
-    wanted = wanted or {}
     wanted[name] = true
   end
-  local nodes = {}
-  for _, planned in ipairs(made.nodes) do
-    local node, after = model.by_name[planned.name], {}
-    for _, name in ipairs(planned.after) do
-      if not wanted or wanted[name] then after[#after + 1] = name end
-    end
-    if not wanted or wanted[planned.name] then
-      nodes[#nodes + 1] = { name = planned.name, kind = planned.kind, after = after, retries = node.retries,
-        retry_delay = node.retry_delay, backoff = node.backoff, timeout = node.timeout }
+  for _, node in ipairs(document.nodes) do
+    if wanted[node.name] then
+      local after = {}
+      for _, name in ipairs(node.after) do
+        if wanted[name] then after[#after + 1] = name end
+      end
+      nodes[#nodes + 1] = { name = node.name, kind = node.kind, after = after }
     end
   end
   return nodes
 end
 
--- Steps until the run is over. Signals are counted: the first cancels, the next kills.
-local function drive(ex, children, display)
+-- What a run that is not the one shown tells: its nodes stand under the node that it belongs to.
+local function shown(event, root)
+  if event.run == root then return event end
+  if event.event ~= "node" and event.event ~= "progress" and event.event ~= "log" then return nil end
+  local copy = {}
+  for key, value in pairs(event) do copy[key] = value end
+  copy.node = ("%s / %s"):format(event.parent_node or event.flow, event.node)
+  return copy
+end
+
+-- Steps until the runner is over. Signals are counted: the first cancels, the next kills.
+local function drive(r, children, display)
   local events, seen = {}, 0
   while true do
-    local at = ex:step(events)
+    local at = r:step(events)
     display:draw()
-    if not at then return ex.result end
+    if not at then return end
     events = children:poll(math.min(at - signal.mono(), display:interval()))
     local count = signal.take()
-    for _ = seen + 1, count do ex:interrupt() end
+    for _ = seen + 1, count do r:interrupt() end
     seen = count
   end
 end
 
+-- Runs of terminals that died: they end with their terminal, unless a serve is there for them.
+local function end_orphans(store, say)
+  local serves = false
+  for _, other in ipairs(store:runners()) do serves = serves or other.kind == "serve" end
+  return function(dead)
+    if dead.kind ~= "run" or serves then return end
+    for _, run in ipairs(dead.runs) do
+      store:mark_orphan(run, "runner died")
+      say(("the runner of run %s died; the run is marked failed (tidemill restore %s goes on with it)"):format(run,
+        run))
+    end
+  end
+end
+
+---@class tidemill.Follow
+---@field store tidemill.Store
+---@field begin fun(runner: string): string  makes the run, or has it go on, for this runner alone; its id
+---@field display fun(run: string, nodes: table[]): table  makes the display (lua/progress.lua)
+---@field jobs? integer          (default: launch.default_jobs())
+---@field pools? table<string, integer>  of the project
+---@field source? fun(version: string): table  (default: that of the store)
+---@field prepare? table[]       what the spawner may start ahead
+---@field say? fun(line: string) for what is not of this run (default: standard error)
+
+--- Drives a run of the store, and its subflows, to its end in this terminal.
+---@param options tidemill.Follow
+---@return {state: string, message: string?, error: table?} result, string run, table? executor  nil: it
+---ended elsewhere
+function launch.follow(options)
+  local store = options.store
+  local children <close> = require("tidemill.spawner").new {
+    source = options.source or function(version) return store:source(version) end }
+  if options.prepare then children:prepare(options.prepare) end
+  local display
+  local r = require("tidemill.runner").new { store = store, spawner = children, clock = signal.mono, kind = "run",
+    jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store),
+    pools = function(name) return options.pools and options.pools[name] end,
+    on_reaped = end_orphans(store, options.say or function(line) io.stderr:write("tidemill: ", line, "\n") end),
+    emit = function(event)
+      local one = display and shown(event, event.parent_run and "" or event.run)
+      if one then display:event(one) end
+    end }
+  signal.defer(true) -- from here on a signal ends the run, not just the process
+  local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
+  local run = options.begin(r:register())
+  r.root = run
+  local nodes = {}
+  for i, row in ipairs(store:nodes(run)) do nodes[i] = { name = row.node } end
+  display = options.display(run, nodes)
+  local started = signal.mono()
+  local ok, raised = pcall(drive, r, children, display)
+  pcall(r.close, r)
+  if not ok then
+    pcall(store.mark_orphan, store, run, "the runner failed")
+    error(raised, 0)
+  end
+  display:finish(r.result, signal.mono() - started)
+  return r.result, run, r.executor
+end
+
 ---@class tidemill.Launch
 ---@field model tidemill.Model
----@field store table            lua/state.lua
+---@field store tidemill.Store
 ---@field scheduled number       epoch seconds
----@field cause string           "manual", "schedule" ...
+---@field cause string           "manual" ...
 ---@field jobs? integer          (default: launch.default_jobs())
 ---@field only? string[]         these nodes alone
 ---@field set? table<string, string>  as given to launch.load
 ---@field display fun(run: string, nodes: table[]): table  makes the display (lua/progress.lua)
 
---- Runs a flow to its end.
+--- Runs a flow's file to its end.
 ---@param options tidemill.Launch
----@return {state: string, message: string?, error: table?} result, string run, table executor
+---@return {state: string, message: string?, error: table?} result, string run, table? executor
 function launch.run(options)
-  local model = options.model
-  local made = plan.make(model, { scheduled = options.scheduled })
-  local nodes = chosen_nodes(model, made, options.only)
-  local text, stored = sources(model)
-  local children <close> = require("tidemill.spawner").new { file = model.loaded.file, text = text,
-    stored = stored, scheduled = made.scheduled, set = options.set }
-  children:prepare(#nodes)
-  signal.defer(true) -- from here on a signal ends the run, not just the process
-  local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
-  local store, version = options.store, launch.version(model)
-  local runner = store:register_runner { kind = "run", lease_ms = LEASE_MS, jobs = options.jobs }
-  local left <close> = setmetatable({}, { __close = function() store:leave(runner) end }) -- luacheck: ignore 211
-  store:save_source(version, { flow = model.name, file = model.loaded.file, nodes = nodes },
-    { text = text, stored = stored })
-  local run = store:create_run { flow = model.name, file = model.loaded.file, version = version,
-    cause = options.cause, scheduled = math.floor(made.scheduled * 1000), business = math.floor(made.business * 1000),
-    timezone = made.timezone, nodes = nodes, runner = runner }
-  store:claim_runs { runner = runner, limit = 1, root = run }
-  local display = options.display(run, nodes)
-  local ex = require("tidemill.executor").new { plan = { nodes = nodes, on_error = model.on_error },
-    run = run, store = store, spawner = children, clock = signal.mono,
-    heartbeat = function() store:renew(runner) end,
-    jobs = options.jobs or launch.default_jobs(), emit = function(event) display:event(event) end }
-  local ok, result = pcall(drive, ex, children, display)
-  if not ok then
-    pcall(store.end_run, store, run, { state = "failed", message = "the runner failed",
-      error = errors.from(result) })
-    error(result, 0)
-  end
-  display:finish(result, signal.mono() - ex.started)
-  return result, run, ex
+  local model, store, document = options.model, options.store, require "tidemill.document"
+  local made, sources = document.of(model), document.sources(model)
+  local hash, nodes = document.hash(made, sources), chosen_nodes(made, options.only)
+  local business = require("time").business(options.scheduled, model.timezone)
+  return launch.follow {
+    store = store, jobs = options.jobs, display = options.display, pools = model.project.pools,
+    source = function(version)
+      return version == hash and { document = made, sources = sources } or store:source(version)
+    end,
+    prepare = { { run = { version = hash, file = made.file }, count = #nodes } },
+    begin = function(runner)
+      store:save_source(hash, made, sources)
+      return store:create_run { flow = made.flow, file = made.file, version = hash, cause = options.cause,
+        scheduled = math.floor(options.scheduled * 1000), business = math.floor(business * 1000),
+        timezone = made.timezone, priority = made.priority, settings = { set = options.set, only = options.only },
+        deadline = made.deadline_s and store:now() + made.deadline_s * 1000 or nil, runner = runner, nodes = nodes }
+    end,
+  }
 end
 
 --- The exit code of a run: 3 when every failure was one of connecting.
+---@param ex? table  the executor, if the run ended here
 ---@return integer
 function launch.exit_code(result, ex)
   if result.state == "success" then return 0 end
   if result.state == "canceled" then return 130 end
   local code
-  for _, node in ipairs(ex.nodes) do
-    if node.state == "failed" then
+  for _, node in ipairs(ex and ex.nodes or {}) do
+    if node.state == "failed" and node.error and not node.tolerated then
       local own = errors.exit_code(node.error)
       code = (code == nil or code == own) and own or 1
     end

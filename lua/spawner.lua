@@ -1,17 +1,19 @@
 --- Node attempts as processes: starts them, reads what they report, ends them.
 ---
---- A child is this same program with the hidden command `node`. It reads what is common to
---- the run from standard input, a file in memory, then its job, a line of JSON, from
+--- A child is this same program with the hidden command `node`. It reads the sources of its
+--- flow's version from standard input, a file in memory, then its job, a line of JSON, from
 --- descriptor 4; nothing of either is in the process list. It reports by lines of JSON on
---- descriptor 3, and whatever it prints is captured. It gets SIGTERM when its runner dies.
+--- descriptor 3, and whatever it prints is captured. Descriptor 4 stays open for answers (`reply`).
+--- It gets SIGTERM when its runner dies.
 ---
---- A process takes some 10 ms to start and read the flow, so while nodes are waiting up to
---- SPARES children are started ahead; each works on one job and ends.
+--- A process takes some 10 ms to start and read the flow, so up to SPARES children are started
+--- ahead, for the versions of which nodes are about to start; each works on one job and ends.
+--- A runner may have a thousand runs: only running attempts and spares have descriptors, and of
+--- the sources those of the last few versions are in memory.
 
 local errors = require "tidemill.errors"
 local json = require "json"
 local proc = require "proc"
-local signal = require "tidemill.signal"
 local text = require "tidemill.text"
 
 local spawner = {}
@@ -19,18 +21,21 @@ local Spawner = { __name = "tidemill.spawner" }
 Spawner.__index = Spawner
 
 local REPORT, JOB = 3, 4
-local SPARES = 2
+local SPARES, VERSIONS = 2, 8
+local JOB_SECONDS = 10 -- to take a job that is larger than a pipe
 local STREAMS = { [1] = "stdout", [2] = "stderr" }
 local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
 
---- Makes a spawner for one run.
----@param common table  what every job has: flow file and sources (base64), scheduled time ...
-function spawner.new(common)
-  return setmetatable({ common = json.encode(common), file = common.file, children = {}, spares = {} }, Spawner)
-end
+---@class tidemill.SpawnerOptions
+---@field source fun(version: string): {document: table, sources: table}  as Store:source
+---@field spares? integer  most children started ahead (default 2)
 
---- Milliseconds since 1970, for logs.
-function Spawner.wall() return signal.wall() end
+--- Makes a spawner.
+---@param options tidemill.SpawnerOptions
+function spawner.new(options)
+  return setmetatable({ source = options.source, most_spares = options.spares or SPARES, children = {}, spares = {},
+    common = {}, recent = {} }, Spawner)
+end
 
 local Child = {}
 Child.__index = Child
@@ -41,39 +46,86 @@ function Child:cancel() self.handle:kill "TERM" end
 --- Ends it.
 function Child:kill() self.handle:kill "KILL" end
 
-local function launch(self)
+--- Answers a report by a line. A child that no longer listens, or does not read what it asked
+--- for, is none of our business.
+---@param line string
+function Child:reply(line) pcall(self.handle.write, self.handle, line .. "\n", 0, JOB) end
+
+-- What all children of a version read, as JSON.
+local function common_of(self, run)
+  local known = self.common[run.version]
+  if known then return known end
+  local sources = self.source(run.version).sources
+  known = json.encode { file = run.file, text = sources.text, stored = sources.stored, subflows = sources.subflows }
+  self.common[run.version] = known
+  table.insert(self.recent, run.version)
+  if #self.recent > VERSIONS then self.common[table.remove(self.recent, 1)] = nil end
+  return known
+end
+
+local function launch(self, run)
   return proc.spawn {
-    cmd = { "/proc/self/exe", "node", self.file }, input = self.common,
+    cmd = { "/proc/self/exe", "node", run.file }, input = common_of(self, run),
     stdout = "pipe", stderr = "pipe", fds = { [REPORT] = "pipe", [JOB] = "feed" }, death_signal = "TERM",
   }
 end
 
--- A child that has taken the job: a spare one if it still lives, else a new one.
-local function employ(self, job)
-  local line = json.encode(job) .. "\n"
-  local spare = table.remove(self.spares, 1)
-  if spare and pcall(spare.write, spare, line, 10, JOB) then return spare end
-  if spare then spare:close() end
-  local handle = launch(self)
-  handle:write(line, 10, JOB)
-  return handle
+local function take_spare(self, version)
+  for i, spare in ipairs(self.spares) do
+    if spare.version == version then return table.remove(self.spares, i).handle end
+  end
 end
 
---- Has children ready for the attempts to come.
----@param count integer  how many may yet start
-function Spawner:prepare(count)
-  while #self.spares < math.min(count, SPARES) do
-    local ok, handle = pcall(launch, self)
-    if not ok then return end -- then start will tell
-    table.insert(self.spares, handle)
+-- A child that has taken the job: a spare one if it still lives, else a new one.
+local function employ(self, run, job)
+  local line = json.encode(job) .. "\n"
+  local spare = take_spare(self, run.version)
+  if spare and pcall(spare.write, spare, line, JOB_SECONDS, JOB) then return spare end
+  if spare then spare:close() end
+  local handle = launch(self, run)
+  local ok, raised = pcall(handle.write, handle, line, JOB_SECONDS, JOB)
+  if ok then return handle end
+  handle:close()
+  error(raised, 0)
+end
+
+-- Ends spares of versions that nothing is about to start of, if there is no room otherwise.
+local function make_room(self, wanted)
+  for i = #self.spares, 1, -1 do
+    if #self.spares < self.most_spares then return true end
+    if not wanted[self.spares[i].version] then table.remove(self.spares, i).handle:close() end
+  end
+  return #self.spares < self.most_spares
+end
+
+--- Has children ready for attempts to come; without any wanted, ends those that are.
+---@param wanted {run: {version: string, file: string}, count: integer}[]  the most urgent first
+function Spawner:prepare(wanted)
+  local missing = {}
+  for _, one in ipairs(wanted) do missing[one.run.version] = one.count end
+  if not next(missing) then
+    for _, spare in ipairs(self.spares) do spare.handle:close() end
+    self.spares = {}
+    return
+  end
+  for _, spare in ipairs(self.spares) do
+    missing[spare.version] = missing[spare.version] and missing[spare.version] - 1
+  end
+  for _, one in ipairs(wanted) do
+    for _ = 1, missing[one.run.version] do
+      if not make_room(self, missing) then return end
+      local ok, handle = pcall(launch, self, one.run)
+      if not ok then return end -- then start will tell
+      table.insert(self.spares, { version = one.run.version, handle = handle })
+    end
   end
 end
 
 --- Starts an attempt.
----@param job table  run_id, node, attempt, upstream, sessions
-function Spawner:start(job)
-  local handle = employ(self, job)
-  handle:close_fd(JOB)
+---@param run {version: string, file: string}
+---@param job table  run_id, node, attempt, upstream, sessions ... (lua/executor.lua)
+function Spawner:start(run, job)
+  local handle = employ(self, run, job)
   local child = setmetatable({ handle = handle, partial = { "", "", "" } }, Child)
   self.children[#self.children + 1] = child
   child.pid = handle:pid()
@@ -134,7 +186,7 @@ end
 --- What the children reported; waits for it at most so long. Comes back early when the
 --- process is interrupted.
 ---@param timeout_ms integer
----@return table[]  events for the executor's step
+---@return table[]  events for the runner's step
 function Spawner:poll(timeout_ms)
   local handles, by_handle, events = {}, {}, {}
   for i, child in ipairs(self.children) do
@@ -169,7 +221,7 @@ end
 --- Kills whatever still runs.
 function Spawner:close()
   for _, child in ipairs(self.children) do child.handle:close() end
-  for _, spare in ipairs(self.spares) do spare:close() end
+  for _, spare in ipairs(self.spares) do spare.handle:close() end
   self.children, self.spares = {}, {}
 end
 Spawner.__close = Spawner.close

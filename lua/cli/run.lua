@@ -32,12 +32,7 @@ local function run(opts, args)
     io.stderr:write(("%s:%d: warning: %s\n"):format(warning.file, warning.line, warning.message))
   end
   local scheduled = scheduled_time(opts.at, model.timezone)
-  local store <close> = launch.store(model.project)
-  for _, gone in ipairs(store:reap()) do
-    for _, id in ipairs(gone.runs) do
-      io.stderr:write(("tidemill: the runner of run %s died; the run waits for another\n"):format(id))
-    end
-  end
+  local store <close> = launch.store(model.project, true)
   local result, _, ex = launch.run {
     model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = opts.only,
     set = set,

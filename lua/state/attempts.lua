@@ -71,7 +71,9 @@ function attempts:begin_attempt(run, node, attempt, pool)
     if self.db:exec([[UPDATE attempts SET state = 'running', runner = ?, pool = ? WHERE run_id = ? AND node = ?
       AND attempt = ? AND state = 'polling']], claim.runner, pool and pool.pool, run, node, attempt) == 0 then
       self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, runner, pool, started_at)
-        VALUES (?, ?, ?, 'running', ?, ?, ?)]], run, node, attempt, claim.runner, pool and pool.pool, at)
+        VALUES (?, ?, ?, 'running', ?, ?, ?)
+        ON CONFLICT (run_id, node, attempt) DO UPDATE SET runner = excluded.runner]], -- told again, without an answer
+        run, node, attempt, claim.runner, pool and pool.pool, at)
     end
     self.db:exec([[UPDATE nodes SET state = 'running', attempts = ?, message = NULL, next_at = NULL,
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)
@@ -210,12 +212,8 @@ function attempts:end_run(run, result)
   fenced(self, run, function()
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = ?, ended_at = ?, request = NULL WHERE id = ?]],
       result.state, result.message, common.encode_error(result.error), self:now(), run)
-    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, scheduled_at FROM runs
-      WHERE id = ?]], run)
-    local document = self:document(row.version)
-    if NOTICE[result.state] then
-      self:add_notices_in(row, document and document.hooks, NOTICE[result.state])
-    end
+    local row = self.db:row("SELECT id, flow, version, cause, scheduled_at FROM runs WHERE id = ?", run)
+    if NOTICE[result.state] then self:add_notices_in(row, NOTICE[result.state]) end
     if result.state == "success" then self:add_event_in(row, "") end
   end)
   self:forget_run(run)

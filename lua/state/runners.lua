@@ -76,16 +76,16 @@ end
 
 --- Declares runners gone that are, and gives their runs back.
 ---@param me? string  the runner that asks, which is not judged
----@return {runner: string, host: string, runs: string[]}[]
+---@return {runner: string, kind: string, host: string, runs: string[]}[]
 function runners:reap(me)
   local here, gone, now = common.this_process(), {}, self:now()
-  for _, row in ipairs(self.db:query [[SELECT id, host, boot, pid, process_start, lease_until FROM runners
+  for _, row in ipairs(self.db:query [[SELECT id, kind, host, boot, pid, process_start, lease_until FROM runners
     WHERE state = 'alive' ORDER BY id]]) do
     local dead = common.is_gone(row, here)
     if row.id ~= me and (dead or row.lease_until < now) then
       local runs = take_over(self, row, ("its runner %s %s"):format(row.id,
         dead and "is gone" or "has not renewed its lease"))
-      if runs then gone[#gone + 1] = { runner = row.id, host = row.host, runs = runs } end
+      if runs then gone[#gone + 1] = { runner = row.id, kind = row.kind, host = row.host, runs = runs } end
     end
   end
   return gone

@@ -1,108 +1,24 @@
---- executor: order, policies, retries, timeouts, interrupts, under a fake clock and fake children.
+--- executor: order, policies, retries, timeouts, requests, under virtual time.
 
 local errors = require "tidemill.errors"
-local executor = require "tidemill.executor"
 local lu = require "luaunit"
-local state = require "tidemill.state"
+local world = require "tests.support.world"
 
 TestExecutor = {}
 
---- A world: `script[node]` is called for each attempt and returns how it goes:
---- { after = ms, ok = true | error = table | signal =, ignores_cancel = true, outputs =, messages = }
-local World = {}
-World.__index = World
-
+--- A world with one run and its runner; see tests/support/world.lua.
 local function new_world(nodes, script, options)
-  local world = setmetatable({ now = 0, script = script or {}, children = {}, log = {}, events = {},
-    store = state.open "sqlite::memory:" }, World)
-  for _, node in ipairs(nodes) do
-    node.after, node.kind = node.after or {}, "lua"
-  end
-  local plan = { nodes = nodes, on_error = options and options.on_error }
-  local runner = world.store:register_runner { kind = "run", lease_ms = 15000 }
-  world.run = world.store:create_run { flow = "f", file = "f.lua", version = "v", cause = "manual", scheduled = 0,
-    business = 0, timezone = "UTC", nodes = nodes, runner = runner }
-  world.store:claim_runs { runner = runner, limit = 1, root = world.run }
-  world.ex = executor.new { plan = plan, run = world.run, store = world.store, spawner = world,
-    clock = function() return world.now end, random = function() return 0 end,
-    heartbeat = function() world.beats = (world.beats or 0) + 1 end,
-    jobs = options and options.jobs or 10, emit = function(e) table.insert(world.events, e) end }
-  return world
+  options = options or {}
+  local w = world.new()
+  w.script = script or {}
+  w.run = w:create { nodes = nodes, on_error = options.on_error, deadline = options.deadline }
+  w.host = w:runner { root = w.run, kind = "run", jobs = options.jobs, pools = options.pools }
+  return w
 end
 
-function World:wall() return self.now end
-function World:prepare(count) self.prepared = count end
-
-function World:start(job)
-  local play = (self.script[job.node] or function() return { ok = true } end)(job)
-  if play.spawn_fails then error(errors.new("system", "no more processes"), 0) end
-  local child = { node = job.node, play = play,
-    ends = play.never and math.huge or self.now + (play.after or 10) }
-  table.insert(self.log, ("%d start %s"):format(self.now, job.node))
-  function child.cancel()
-    table.insert(self.log, ("%d cancel %s"):format(self.now, child.node))
-    if not play.ignores_cancel then
-      child.ends, play.ok, play.error = self.now + 5, false, errors.new("canceled", "cancelled")
-    end
-  end
-  function child.kill()
-    table.insert(self.log, ("%d kill %s"):format(self.now, child.node))
-    child.ends, play.signal, play.ok, play.error = self.now, "SIGKILL", nil, nil
-  end
-  table.insert(self.children, child)
-  return child
-end
-
--- What happened until now.
-function World:take()
-  local events, left = {}, {}
-  for _, child in ipairs(self.children) do
-    if child.ends <= self.now then
-      local play = child.play
-      for _, message in ipairs(play.messages or {}) do
-        table.insert(events, { child = child, type = "message", message = message })
-      end
-      if play.ok ~= nil or play.error then
-        table.insert(events, { child = child, type = "message",
-          message = { t = "result", ok = play.ok or false, error = play.error } })
-      end
-      table.insert(events, { child = child, type = "exit", status = { code = not play.signal
-        and (play.code or (play.ok and 0 or 1)) or nil, signal = play.signal, utime = 0.5, stime = 0.25,
-        maxrss_bytes = 64 << 20 } })
-      table.insert(self.log, ("%d end %s"):format(self.now, child.node))
-    else
-      table.insert(left, child)
-    end
-  end
-  self.children = left
-  return events
-end
-
---- Runs to the end, or until `stop` (ms). Returns the result.
-function World:go(stop)
-  for _ = 1, 10000 do
-    local at = self.ex:step(self:take())
-    if not at then return self.ex.result end
-    for _, child in ipairs(self.children) do at = math.min(at, child.ends) end
-    if stop and at > stop then
-      self.now = stop
-      return nil
-    end
-    self.now = math.max(self.now, at)
-  end
-  error "the run does not end"
-end
-
-function World:states()
-  local states = {}
-  for _, node in ipairs(self.store:nodes(self.run)) do states[node.node] = node.state end
-  return states
-end
-
-function World:decisions()
-  local list = {}
-  for _, d in ipairs(self.store:decisions(self.run)) do list[#list + 1] = d.what .. ": " .. d.reason end
-  return table.concat(list, "\n")
+-- Runs to the end, or until `stop` (ms). Returns the result.
+local function go(w, stop)
+  return w:go(stop) and w.host.runner.result or nil
 end
 
 local function fails(kind, message)
@@ -112,15 +28,15 @@ end
 function TestExecutor.test_nodes_start_when_their_upstream_has_succeeded()
   local w = new_world { { name = "a" }, { name = "b", after = { "a" } }, { name = "c", after = { "a" } },
     { name = "d", after = { "b", "c" } } }
-  lu.assertEquals(w:go().state, "success")
+  lu.assertEquals(go(w).state, "success")
   lu.assertEquals(w.log, { "0 start a", "10 end a", "10 start b", "10 start c", "20 end b", "20 end c",
     "20 start d", "30 end d" })
-  lu.assertEquals(w:states(), { a = "success", b = "success", c = "success", d = "success" })
+  lu.assertEquals(w:states(w.run), { a = "success", b = "success", c = "success", d = "success" })
 end
 
 function TestExecutor.test_no_more_than_jobs_run_at_once()
   local w = new_world({ { name = "a" }, { name = "b" }, { name = "c" } }, {}, { jobs = 2 })
-  w:go()
+  go(w)
   lu.assertEquals(w.log, { "0 start a", "0 start b", "10 end a", "10 end b", "10 start c", "20 end c" })
 end
 
@@ -132,7 +48,7 @@ function TestExecutor.test_outputs_reach_all_nodes_behind()
       seen = job.upstream
       return { ok = true }
     end })
-  w:go()
+  go(w)
   lu.assertEquals(seen, { a = { x = "1" }, b = {} })
   lu.assertEquals(w.store:outputs(w.run), { a = { x = "1" } })
 end
@@ -146,34 +62,34 @@ end
 
 function TestExecutor.test_complete_running_lets_running_nodes_finish_and_starts_none()
   local w = four "complete_running"
-  local result = w:go()
+  local result = go(w)
   lu.assertEquals({ result.state, result.message, result.error.message },
     { "failed", "node 'a' failed", "broken" })
-  lu.assertEquals(w:states(), { a = "failed", b = "success", c = "skipped", d = "skipped" })
-  lu.assertStrContains(w:decisions(), "upstream node 'a' failed")
-  lu.assertStrContains(w:decisions(), "node 'a' failed and on_error is complete_running")
+  lu.assertEquals(w:states(w.run), { a = "failed", b = "success", c = "skipped", d = "skipped" })
+  lu.assertStrContains(w:decisions(w.run), "upstream node 'a' failed")
+  lu.assertStrContains(w:decisions(w.run), "node 'a' failed and on_error is complete_running")
 end
 
 function TestExecutor.test_complete_running_is_the_default()
   lu.assertEquals((function()
     local w = four(nil)
-    w:go()
-    return w:states()
+    go(w)
+    return w:states(w.run)
   end)(), { a = "failed", b = "success", c = "skipped", d = "skipped" })
 end
 
 function TestExecutor.test_stop_cancels_running_nodes()
   local w = four "stop"
-  lu.assertEquals(w:go().state, "failed")
-  lu.assertEquals(w:states(), { a = "failed", b = "canceled", c = "skipped", d = "skipped" })
+  lu.assertEquals(go(w).state, "failed")
+  lu.assertEquals(w:states(w.run), { a = "failed", b = "canceled", c = "skipped", d = "skipped" })
   lu.assertItemsEquals(w.log, { "0 start a", "0 start b", "10 end a", "10 cancel b", "15 end b" })
-  lu.assertStrContains(w:decisions(), "upstream node 'b' was cancelled")
+  lu.assertStrContains(w:decisions(w.run), "upstream node 'b' was cancelled")
 end
 
 function TestExecutor.test_continue_goes_on_with_other_branches()
   local w = four "continue"
-  lu.assertEquals(w:go().state, "failed")
-  lu.assertEquals(w:states(), { a = "failed", b = "success", c = "skipped", d = "success" })
+  lu.assertEquals(go(w).state, "failed")
+  lu.assertEquals(w:states(w.run), { a = "failed", b = "success", c = "skipped", d = "success" })
 end
 
 function TestExecutor.test_a_failed_attempt_is_retried_with_backoff()
@@ -183,25 +99,25 @@ function TestExecutor.test_a_failed_attempt_is_retried_with_backoff()
     starts[#starts + 1] = w.now
     return job.attempt < 4 and fails()() or { ok = true }
   end })
-  lu.assertEquals(w:go().state, "success")
+  lu.assertEquals(go(w).state, "success")
   lu.assertEquals(starts, { 0, 10010, 30020, 70030 })
   lu.assertEquals(#w.store:attempts(w.run), 4)
-  lu.assertStrContains(w:decisions(), "attempt 1 failed (io); attempt 2 starts in 10 s")
+  lu.assertStrContains(w:decisions(w.run), "attempt 1 failed (io); attempt 2 starts in 10 s")
 end
 
 function TestExecutor.test_retries_run_out()
   local w = new_world({ { name = "a", retries = 1, retry_delay = 1 } }, { a = fails() })
-  lu.assertEquals(w:go().state, "failed")
+  lu.assertEquals(go(w).state, "failed")
   lu.assertEquals(#w.store:attempts(w.run), 2)
-  lu.assertStrContains(w:decisions(), "all 1 retries are used")
+  lu.assertStrContains(w:decisions(w.run), "all 1 retries are used")
 end
 
 function TestExecutor.test_some_kinds_of_error_are_never_retried()
   for _, kind in ipairs { "usage", "auth", "integrity", "in_doubt" } do
     local w = new_world({ { name = "a", retries = 5, retry_delay = 1 } }, { a = fails(kind) })
-    w:go()
+    go(w)
     lu.assertEquals(#w.store:attempts(w.run), 1)
-    lu.assertStrContains(w:decisions(), ("an error of kind '%s' is not retried"):format(kind))
+    lu.assertStrContains(w:decisions(w.run), ("an error of kind '%s' is not retried"):format(kind))
   end
 end
 
@@ -212,7 +128,7 @@ function TestExecutor.test_a_retry_hands_on_the_sessions_of_lost_attempts()
     return { signal = job.attempt == 1 and "SIGKILL" or nil, ok = job.attempt == 2 or nil,
       messages = { { t = "session", connection = "rds", backend_pid = 7, backend_start = "t0" } } }
   end })
-  w:go()
+  go(w)
   lu.assertEquals(sessions, { { attempt = 1, connection = "rds", backend_pid = 7, backend_start = "t0" } })
 end
 
@@ -220,15 +136,15 @@ function TestExecutor.test_complete_running_keeps_retrying_what_had_started()
   local w = new_world({ { name = "a", retries = 1, retry_delay = 60 }, { name = "b" } }, {
     a = function(job) return job.attempt == 1 and fails()() or { ok = true } end,
     b = function() return { after = 30, error = errors.new("sql", "no") } end })
-  lu.assertEquals(w:go().state, "failed")
-  lu.assertEquals(w:states(), { a = "success", b = "failed" })
+  lu.assertEquals(go(w).state, "failed")
+  lu.assertEquals(w:states(w.run), { a = "success", b = "failed" })
 end
 
 function TestExecutor.test_a_timeout_cancels_and_is_retried()
   local w = new_world({ { name = "a", timeout = 1, retries = 1, retry_delay = 1 } }, { a = function(job)
     return job.attempt == 1 and { never = true } or { ok = true }
   end })
-  lu.assertEquals(w:go().state, "success")
+  lu.assertEquals(go(w).state, "success")
   local first = w.store:attempts(w.run)[1]
   lu.assertEquals({ first.state, first.error.kind, first.error.message },
     { "failed", "timeout", "no end after 1 s" })
@@ -238,7 +154,7 @@ function TestExecutor.test_what_ignores_the_cancel_is_killed_ten_seconds_later()
   local w = new_world({ { name = "a", timeout = 1 } }, { a = function()
     return { never = true, ignores_cancel = true }
   end })
-  lu.assertEquals(w:go().state, "failed")
+  lu.assertEquals(go(w).state, "failed")
   lu.assertEquals(w.log, { "0 start a", "1000 cancel a", "11000 kill a", "11000 end a" })
   local attempt = w.store:attempts(w.run)[1]
   lu.assertEquals({ attempt.error.kind, attempt.exit_signal }, { "timeout", "SIGKILL" })
@@ -248,7 +164,7 @@ function TestExecutor.test_success_that_crosses_the_cancel_counts()
   local w = new_world({ { name = "a", timeout = 1 } }, { a = function()
     return { after = 1002, ok = true, ignores_cancel = true }
   end })
-  lu.assertEquals(w:go().state, "success")
+  lu.assertEquals(go(w).state, "success")
 end
 
 function TestExecutor.test_an_interrupt_cancels_all_and_a_second_kills()
@@ -256,36 +172,36 @@ function TestExecutor.test_an_interrupt_cancels_all_and_a_second_kills()
     { name = "r", retries = 3, retry_delay = 100 } }, {
     a = function() return { never = true } end,
     b = function() return { never = true, ignores_cancel = true } end, r = fails() })
-  lu.assertNil(w:go(500))
-  w.ex:interrupt()
-  lu.assertNil(w:go(600))
-  lu.assertEquals(w:states().b, "running")
-  w.ex:interrupt()
-  local result = w:go()
+  lu.assertNil(go(w, 500))
+  w.host.runner:interrupt()
+  lu.assertNil(go(w, 600))
+  lu.assertEquals(w:states(w.run).b, "running")
+  w.host.runner:interrupt()
+  local result = go(w)
   lu.assertEquals({ result.state, result.message }, { "canceled", "interrupted" })
-  lu.assertEquals(w:states(), { a = "canceled", b = "canceled", c = "skipped", r = "canceled" })
+  lu.assertEquals(w:states(w.run), { a = "canceled", b = "canceled", c = "skipped", r = "canceled" })
   lu.assertEquals(w.store:find_run(w.run).state, "canceled")
 end
 
 function TestExecutor.test_a_silent_death_names_signal_and_memory()
   local w = new_world({ { name = "a" } }, { a = function() return { signal = "SIGSEGV" } end })
-  lu.assertStrContains(w:go().error.message, "ended by SIGSEGV (peak memory 64 MiB)")
+  lu.assertStrContains(go(w).error.message, "ended by SIGSEGV (peak memory 64 MiB)")
   w = new_world({ { name = "a" } }, { a = function() return { code = 3 } end })
-  lu.assertStrContains(w:go().error.message, "exit code 3 and no result")
+  lu.assertStrContains(go(w).error.message, "exit code 3 and no result")
   local attempt = w.store:attempts(w.run)[1]
   lu.assertEquals({ attempt.cpu_ms, attempt.max_rss_bytes, attempt.exit_code }, { 750, 64 << 20, 3 })
 end
 
 function TestExecutor.test_a_result_followed_by_a_crash_is_a_failure()
   local w = new_world({ { name = "a" } }, { a = function() return { ok = true, signal = "SIGABRT" } end })
-  lu.assertEquals(w:go().state, "failed")
+  lu.assertEquals(go(w).state, "failed")
 end
 
 function TestExecutor.test_a_process_that_cannot_start_is_a_failed_attempt()
   local w = new_world({ { name = "a", retries = 1, retry_delay = 1 } }, { a = function(job)
     return job.attempt == 1 and { spawn_fails = true } or { ok = true }
   end })
-  lu.assertEquals(w:go().state, "success")
+  lu.assertEquals(go(w).state, "success")
   lu.assertEquals(w.store:attempts(w.run)[1].error.message, "no more processes")
 end
 
@@ -294,16 +210,10 @@ function TestExecutor.test_logs_and_progress_are_kept()
     return { ok = true, messages = { { t = "log", level = "warn", line = "careful" },
       { t = "progress", rows = 5, bytes = 50 } } }
   end })
-  w:go()
+  go(w)
   lu.assertEquals({ w.store:nodes(w.run)[1].row_count, w.store:nodes(w.run)[1].bytes }, { 5, 50 })
   local logs = w.store:logs(w.run, "a", 1)
   lu.assertEquals({ logs[1].line, logs[1].level, logs[1].stream }, { "careful", "warn", "log" })
-end
-
-function TestExecutor.test_a_long_run_beats_its_heart()
-  local w = new_world({ { name = "a" } }, { a = function() return { after = 60000, ok = true } end })
-  w:go()
-  lu.assertEquals(w.beats, 12)
 end
 
 function TestExecutor.test_any_order_of_ends_gives_a_sound_end()
@@ -327,9 +237,9 @@ function TestExecutor.test_any_order_of_ends_gives_a_sound_end()
     end
     local policies = { "complete_running", "stop", "continue" }
     local w = new_world(nodes, script, { on_error = policies[seed % 3 + 1], jobs = math.random(1, 4) })
-    if not w:go(20000) then w.ex:interrupt() end
-    lu.assertNotNil(w.ex.result or w:go())
-    local states, succeeded = w:states(), 0
+    if not go(w, 20000) then w.host.runner:interrupt() end
+    lu.assertNotNil(w.host.runner.result or go(w))
+    local states, succeeded = w:states(w.run), 0
     for _, node in ipairs(nodes) do
       local s = states[node.name]
       lu.assertTrue(s == "success" or s == "failed" or s == "skipped" or s == "canceled", s)
@@ -338,8 +248,8 @@ function TestExecutor.test_any_order_of_ends_gives_a_sound_end()
         for _, up in ipairs(node.after) do lu.assertEquals(states[up], "success") end
       end
     end
-    lu.assertEquals(w.ex.result.state == "success", succeeded == #nodes)
-    lu.assertEquals(#w.children, 0)
+    lu.assertEquals(w.host.runner.result.state == "success", succeeded == #nodes)
+    lu.assertEquals(#w.host.children, 0)
     w.store:close()
   end
 end

@@ -1,0 +1,88 @@
+--- What the process of an attempt reports: progress, logs, outputs, sessions, its result.
+---
+--- The process runs the flow author's code, so a message may hold anything: what is not as it
+--- should be is put in the attempt's log and has no effect. A message that carries `ack` is
+--- answered once the store has it.
+
+local ends = require "tidemill.executor.ends"
+local json = require "json"
+local logs = require "tidemill.executor.logs"
+local waits = require "tidemill.executor.waits"
+
+local messages = {}
+
+local LEVELS = { debug = true, info = true, warn = true, error = true }
+
+local function count_or(value, otherwise)
+  return math.type(value) == "integer" and value >= 0 and value or otherwise
+end
+
+local on = {}
+
+function on.progress(ex, record, m)
+  record.rows, record.bytes = count_or(m.rows, record.rows), count_or(m.bytes, record.bytes)
+  record.detail = type(m.detail) == "string" and m.detail or record.detail
+  ex:tell { event = "progress", node = record.name, rows = record.rows, bytes = record.bytes,
+    detail = record.detail }
+  return true
+end
+
+function on.log(ex, record, m)
+  logs.add(ex, record, "log", LEVELS[m.level] and m.level or "info", tostring(m.line))
+  return true
+end
+
+function on.output(_, record, m)
+  local kind = type(m.value)
+  if type(m.name) ~= "string" or kind ~= "string" and kind ~= "number" and kind ~= "boolean" then return false end
+  record.outputs[m.name] = m.value
+  return true
+end
+
+function on.session(ex, record, m)
+  if type(m.connection) ~= "string" or math.type(m.backend_pid) ~= "integer"
+    or type(m.backend_start) ~= "string" then return false end
+  ex.store:add_session(ex.id, record.name, record.attempt, m)
+  return true
+end
+
+function on.result(_, record, m)
+  if type(m.ok) ~= "boolean" or m.error ~= nil and type(m.error) ~= "table"
+    or m.wait ~= nil and type(m.wait) ~= "table" then return false end
+  record.result = m
+  return true
+end
+
+local function message(ex, record, m)
+  if not on[m.t] or not on[m.t](ex, record, m) then
+    logs.add(ex, record, "stderr", "warn", ("malformed report '%s'"):format(tostring(m.t)))
+  end
+  if m.ack ~= nil then record.child:reply(json.encode { ack = m.ack }) end
+end
+
+-- The process is gone: the node waits, or the attempt is over.
+local function exit(ex, record, status)
+  local result = record.result
+  if result and result.ok and result.wait and status.code == 0 and not record.cancel then
+    return waits.begin(ex, record, status)
+  end
+  ends.on_exit(ex, record, status)
+end
+
+--- Takes one event of a node's child.
+---@param ex table      an executor
+---@param record table  one of its nodes
+---@param event table   (lua/spawner.lua)
+function messages.take(ex, record, event)
+  if event.type == "exit" then
+    exit(ex, record, event.status)
+  elseif event.type == "line" then
+    logs.add(ex, record, event.stream, event.level or "info", event.line)
+  elseif event.type == "started" then
+    ex.store:attempt_pid(ex.id, record.name, record.attempt, event.pid)
+  elseif event.type == "message" then
+    message(ex, record, event.message)
+  end
+end
+
+return messages

@@ -1,0 +1,47 @@
+--- Runs that have come loose from the process that ran them.
+
+local ownership = {}
+
+--- Ends a run that was running and that no runner has: as failed, for good unless it is restored.
+--- Does nothing if a runner has it, or it has ended.
+---@param run string
+---@param reason string
+---@return boolean ended
+function ownership:mark_orphan(run, reason)
+  return self.db:transaction(function()
+    local row = self.db:row([[SELECT id, flow, version, cause FROM runs WHERE id = ? AND runner IS NULL
+      AND state IN ('running', 'paused')]] .. self.db:lock "wait", run)
+    if not row then return false end
+    local at = self:now()
+    self.db:exec([[UPDATE nodes
+      SET state = CASE WHEN state = 'waiting' AND lost_row = 0 THEN 'skipped' ELSE 'failed' END, message = ?,
+      ended_at = ?, next_at = NULL, waiting = NULL
+      WHERE run_id = ? AND state IN ('waiting', 'retrying', 'polling')]], reason, at, run)
+    self.db:exec("UPDATE attempts SET state = 'canceled', ended_at = ? WHERE run_id = ? AND state = 'polling'", at, run)
+    self.db:exec([[UPDATE runs SET state = 'failed', message = ?,
+      ended_at = ?, epoch = epoch + 1, request = NULL
+      WHERE id = ?]], reason, at, run)
+    self:decide_in(run, nil, "orphan", reason)
+    self:add_notices_in(row, "failure")
+    return true
+  end)
+end
+
+--- Gives back runs that a runner has by the store, but does not know of: the answer to its
+--- claim was lost.
+---@param runner string
+---@param known table<string, any>  by id, those that it knows of
+---@return integer count
+function ownership:release_strays(runner, known)
+  local count = 0
+  for _, row in ipairs(self.db:query([[SELECT id, epoch FROM runs WHERE runner = ?
+    AND state IN ('running', 'paused')]], runner)) do
+    if not known[row.id] then
+      count = count + self.db:exec([[UPDATE runs SET runner = NULL, epoch = epoch + 1
+        WHERE id = ? AND runner = ? AND epoch = ?]], row.id, runner, row.epoch)
+    end
+  end
+  return count
+end
+
+return ownership
