@@ -1,8 +1,10 @@
 --- Is a flow valid? Everything that can be known without touching a database or a store.
 ---
---- `check.flow` loads a file, builds its model and looks at graph, schedule, variables and
---- connections. All problems are raised together as one usage error, sorted by place.
+--- `check.flow` loads a file, builds its model and looks at graph, schedule, variables,
+--- conditions, connections and the flow files it calls. All problems are raised together as one
+--- usage error, sorted by place; what is odd but may be meant goes to `model.warnings`.
 
+local condition = require "tidemill.condition"
 local errors = require "tidemill.errors"
 local graph = require "tidemill.graph"
 local kinds = require "tidemill.kinds"
@@ -16,10 +18,17 @@ local check = {}
 
 -- Any instant will do to try formats and offsets: 2024-03-15 00:00 UTC.
 local SAMPLE = 1710460800
+local MANY_NODES = 100 -- in one flow: the limit of DMS, and what a person can still look at
 
 local function names_of(built)
   return suggest.keys(built.by_name)
 end
+
+local function warn(built, declared, line, message)
+  table.insert(built.warnings, { file = declared.file, line = line, message = message })
+end
+
+-- ---- the graph ----
 
 local function check_graph(built)
   for _, node in ipairs(built.nodes) do
@@ -43,33 +52,193 @@ local function check_graph(built)
   end
 end
 
+local function check_shape(built)
+  local behind = graph.behind(built.nodes)
+  for _, node in ipairs(built.nodes) do
+    if node.trigger ~= "all_success" and #node.after == 0 then
+      model.complain(built, node, model.line_of(built, node, "trigger"),
+        ("node '%s' has trigger '%s', but is after no node"):format(node.name, node.trigger),
+        "a trigger says what must have become of the nodes in 'after'")
+    end
+    if node.kind == "branch" and #behind[node.name] == 0 then
+      warn(built, node, node.line, ("no node is after branch '%s', so it decides nothing"):format(node.name))
+    end
+  end
+  if #built.nodes > MANY_NODES then
+    warn(built, built, built.line, ("flow '%s' has %d nodes; %d are as many as a flow should have"):format(built.name,
+      #built.nodes, MANY_NODES))
+  end
+end
+
+-- ---- the schedule ----
+
 local function message_of(raised)
   return type(raised) == "table" and raised.message or tostring(raised)
 end
 
+-- Whether a schedule that can be read ever fires.
+local function check_firings(built, complain)
+  local made = require("tidemill.document").schedule(built.schedule, built.timezone)
+  if made.from_ms and made.to_ms and made.from_ms >= made.to_ms then
+    complain("from", { message = ("the schedule's 'from' (%s) is not before its 'to' (%s)"):format(built.schedule.from,
+      built.schedule.to) })
+  elseif #require("tidemill.calendar").next(made, -1) == 0 then
+    complain(made.cron and "cron" or "every", { message = ("the schedule never fires%s"):format(
+      (made.from_ms or made.to_ms) and " between 'from' and 'to'" or "") })
+  end
+end
+
+local function check_events(built, complain)
+  for _, event in ipairs(built.schedule.after) do
+    if event.flow == built.name then
+      complain("schedule", { message = ("flow '%s' is scheduled after itself"):format(built.name),
+        hint = "an event schedule names other flows" })
+    end
+  end
+end
+
+-- Params that nobody gives when the schedule fires.
+local function check_params(built)
+  for _, name in ipairs(suggest.keys(built.params)) do
+    local param = built.params[name]
+    if built.schedule and built.schedule.kind and param.default == nil and param.time == nil then
+      model.complain(built, built, model.line_of(built, built, name),
+        ("param '%s' has no default, but the flow has a schedule"):format(name), "a scheduled run sets no params")
+    end
+  end
+end
+
 local function check_schedule(built, zone)
   local schedule, time = built.schedule or {}, require "time"
+  local before = #built.problems
   local function complain(field, raised)
     model.complain(built, built, model.line_of(built, built, field), message_of(raised),
       type(raised) == "table" and raised.hint or nil)
   end
-  local ok, raised = pcall(time.zone, zone)
-  if not ok then
-    complain("timezone", raised)
-    zone = "UTC"
+  local function try(field, f, ...)
+    local ok, raised = pcall(f, ...)
+    if not ok then complain(field, raised) end
+    return ok
   end
+  if not try("timezone", time.zone, zone) then zone = "UTC" end
+  built.timezone = zone
   if schedule.cron then
-    ok, raised = pcall(require("cron").parse, schedule.cron, { timezone = zone, dst = schedule.dst })
-    if not ok then complain("cron", raised) end
+    try("cron", require("cron").parse, schedule.cron, { timezone = zone, dst = schedule.dst })
   end
-  for _, field in ipairs { "from", "to" } do
-    if schedule[field] then
-      ok, raised = pcall(time.parse, schedule[field], zone)
-      if not ok then complain(field, raised) end
+  for _, field in ipairs { "from", "to", "at" } do
+    if schedule[field] then try(field, time.parse, schedule[field], zone) end
+  end
+  if schedule.kind == "event" then
+    check_events(built, complain)
+  elseif schedule.kind == "cron" or schedule.kind == "every" then
+    if #built.problems == before then check_firings(built, complain) end
+  end
+  check_params(built)
+end
+
+-- ---- hooks, pools, other flows ----
+
+local function check_hooks(built)
+  for _, field in ipairs { "on_success", "on_failure", "on_late" } do
+    for _, hook in ipairs(built[field] or {}) do
+      if hook.webhook then
+        local fault, hint = built.project:fault(hook.webhook, "webhook")
+        if fault then model.complain(built, built, model.line_of(built, built, field), fault, hint) end
+      end
     end
   end
-  return zone
+  if built.on_late and not built.deadline then
+    warn(built, built, model.line_of(built, built, "on_late"), "the flow has on_late but no deadline, so no run is late")
+  end
 end
+
+local function check_pool(built, node)
+  if node.pool and not built.project.pools[node.pool] then
+    model.complain(built, node, model.line_of(built, node, "pool"), ("node '%s': unknown pool '%s'"):format(node.name,
+      node.pool), suggest.hint(node.pool, suggest.keys(built.project.pools), "pools")
+      or "tidemill.lua defines pools = { name = how many at once }")
+  end
+end
+
+local function check_wait(built, node)
+  local spec = node.spec
+  if spec.what == "flow" and spec.flow == built.name and not spec.offset and not spec.from then
+    model.complain(built, node, model.line_of(built, node, "flow"),
+      ("node '%s' waits for the run that it is part of"):format(node.name),
+      "previous = true waits for the run before this one")
+  elseif spec.what == "previous" and spec.node and not built.by_name[spec.node] then
+    model.complain(built, node, model.line_of(built, node, "node"),
+      ("node '%s' waits for node '%s', which does not exist"):format(node.name, spec.node),
+      suggest.hint(spec.node, names_of(built), "nodes"))
+  end
+end
+
+-- The path of `file` seen from `folder`, without "." and with as few ".." as can be.
+local function joined(folder, file)
+  local parts = {}
+  for part in (folder .. file):gmatch "[^/]+" do
+    if part == ".." and #parts > 0 and parts[#parts] ~= ".." then
+      table.remove(parts)
+    elseif part ~= "." then
+      parts[#parts + 1] = part
+    end
+  end
+  return (folder:find "^/" and "/" or "") .. table.concat(parts, "/")
+end
+
+-- The model of a file subflow; its problems become ours.
+local function check_child(built, node, opts)
+  local path = joined(built.loaded.file:match "^.*/" or "", node.spec.file)
+  local line = model.line_of(built, node, "file")
+  local trail = table.move(opts.trail or {}, 1, #(opts.trail or {}), 1, {})
+  trail[#trail + 1] = joined(built.loaded.file:match "^.*/" or "", built.loaded.file:match "[^/]*$")
+  for i, before in ipairs(trail) do
+    if before == path then
+      local cycle = table.move(trail, i, #trail, 1, {})
+      model.complain(built, node, line, ("subflows in a circle: %s -> %s"):format(table.concat(cycle, " -> "), path),
+        "a flow cannot be part of itself")
+      return nil
+    end
+  end
+  local ok, child = pcall(check.flow, path, { project = built.project, trail = trail })
+  if ok then return child end
+  if type(child) == "table" and child.problems then
+    for _, problem in ipairs(child.problems) do table.insert(built.problems, problem) end
+  else
+    model.complain(built, node, line, ("node '%s': %s"):format(node.name, message_of(child)),
+      type(child) == "table" and child.hint or nil)
+  end
+end
+
+local function check_subflow(built, node, opts)
+  local spec = node.spec
+  if spec.flow == built.name then
+    model.complain(built, node, model.line_of(built, node, "flow"),
+      ("node '%s' runs the flow that it is part of"):format(node.name), "a flow cannot be part of itself")
+  elseif spec.file then
+    local children = built.subflows
+    if children[spec.file] == nil then children[spec.file] = check_child(built, node, opts) or false end
+    local child = children[spec.file]
+    local ok, raised = true, nil
+    if child then ok, raised = pcall(variables.check_set, child.params, variables.settable(child), spec.set) end
+    if not ok then
+      model.complain(built, node, model.line_of(built, node, "set"), ("node '%s': %s"):format(node.name,
+        message_of(raised)), raised.hint)
+    end
+  end
+end
+
+local function check_others(built, opts)
+  built.subflows = {}
+  for _, node in ipairs(built.nodes) do
+    check_pool(built, node)
+    if node.kind == "wait_for" then check_wait(built, node) end
+    if node.kind == "subflow" then check_subflow(built, node, opts) end
+  end
+  for file, child in pairs(built.subflows) do built.subflows[file] = child or nil end
+end
+
+-- ---- variables ----
 
 -- "sql of node 'a', line 2"
 local function place_in(declared, field, text, reference)
@@ -86,7 +255,7 @@ local function unknown_variable(built, declared, scope, field, text, reference)
       "a variable is ${name}; write $${ for a literal ${")
   else
     model.complain(built, declared, line, ("unknown variable '${%s}' in %s"):format(reference.name, where),
-      suggest.hint(reference.name, scope.names(), "variables"))
+      suggest.hint(reference.name, scope.names(field), "variables"))
   end
 end
 
@@ -106,22 +275,26 @@ local function check_definitions(built, declared, scope, field)
   end
 end
 
-local function check_variables(built, node, moment, tried)
-  local scope = variables.scope(built, node, moment)
+local function check_texts(built, node, scope)
   variables.each_text(node.spec, function(text, field)
     for _, reference in ipairs(variables.references(text)) do
-      if reference.fault or not scope.known(reference.name) then
+      if reference.fault or not scope.known(reference.name, field) then
         unknown_variable(built, node, scope, field, text, reference)
       end
     end
   end)
-  check_definitions(built, node, scope, "vars")
-  if not tried.flow then -- once, with the first node
-    tried.flow = true
-    check_definitions(built, built, scope, "constants")
-    check_definitions(built, built, scope, "vars")
+  for field, cond in pairs(variables.conditions(node)) do
+    for _, reference in ipairs(condition.references(cond)) do
+      if scope.known(reference.name) then
+        scope.value_of(reference.name)
+      else
+        unknown_variable(built, node, scope, field, reference.text, reference)
+      end
+    end
   end
-  local filled = variables.fill(node.spec, scope.value_of)
+end
+
+local function check_faults(built, node, scope, tried)
   for _, fault in ipairs(scope.faults) do
     local declared = node.vars[fault.name] and node or built
     if not tried[declared] or not tried[declared][fault.message] then
@@ -130,36 +303,36 @@ local function check_variables(built, node, moment, tried)
       model.complain(built, declared, model.line_of(built, declared, fault.name), fault.message)
     end
   end
+end
+
+local function check_clashes(built, node, tried)
   for _, clash in ipairs(variables.clashes(built, node)) do
     local key = "clash " .. clash.name .. table.concat(clash.places)
     if not tried[key] then
       tried[key] = true
-      table.insert(built.warnings, { file = node.file, line = node.line,
-        message = ("variable '%s' of node '%s' is defined by %s; the first one counts"):format(clash.name, node.name,
-          table.concat(clash.places, " and by ")) })
+      warn(built, node, node.line, ("variable '%s' of node '%s' is defined by %s; the first one counts"):format(
+        clash.name, node.name, table.concat(clash.places, " and by ")))
     end
   end
+end
+
+local function check_variables(built, node, moment, tried)
+  local scope = variables.scope(built, node, moment)
+  check_texts(built, node, scope)
+  check_definitions(built, node, scope, "vars")
+  if not tried.flow then -- once, with the first node
+    tried.flow = true
+    check_definitions(built, built, scope, "constants")
+    check_definitions(built, built, scope, "vars")
+    for name in pairs(built.params) do scope.value_of(name) end
+  end
+  local filled = variables.fill(node.spec, scope.value_of)
+  check_faults(built, node, scope, tried)
+  check_clashes(built, node, tried)
   return filled
 end
 
----@class tidemill.CheckOptions
----@field text? string                a stored version instead of the file ...
----@field stored? table               ... with what it requires (see sandbox.load)
----@field trusted? boolean           these sources have been checked before: only build the model
----@field project? tidemill.Project   instead of looking for tidemill.lua
-
---- Loads a flow file and checks it. Raises one usage error with every problem.
----@param path string
----@param opts? tidemill.CheckOptions
----@return tidemill.Model  with `timezone` (the schedule's, the project's, or "UTC") and `project`
-function check.flow(path, opts)
-  opts = opts or {}
-  local built = model.build(sandbox.load(path, { text = opts.text, stored = opts.stored }))
-  built.project = opts.project or project.open(path)
-  local zone = built.schedule and built.schedule.timezone or built.project.timezone
-  built.timezone = opts.trusted and zone or check_schedule(built, zone)
-  check_graph(built) -- also settles `after`
-  if opts.trusted then return built end
+local function check_nodes(built)
   local moment, tried = variables.moment(SAMPLE, built.timezone), {}
   local function known(name, wants) return built.project:fault(name, wants) end
   for _, node in ipairs(built.nodes) do
@@ -169,6 +342,33 @@ function check.flow(path, opts)
         hint)
     end)
   end
+end
+
+---@class tidemill.CheckOptions
+---@field text? string                a stored version instead of the file ...
+---@field stored? table               ... with what it requires (see sandbox.load)
+---@field trusted? boolean           these sources have been checked before: only build the model
+---@field project? tidemill.Project   instead of looking for tidemill.lua
+---@field trail? string[]             the flow files that this one is part of
+
+--- Loads a flow file and checks it. Raises one usage error with every problem.
+---@param path string
+---@param opts? tidemill.CheckOptions
+---@return tidemill.Model  with `timezone` (the schedule's, the project's, or "UTC"), `project` and
+---`subflows`: the models of file subflows by file as written (of a stored version: none)
+function check.flow(path, opts)
+  opts = opts or {}
+  local built = model.build(sandbox.load(path, { text = opts.text, stored = opts.stored }))
+  built.project = opts.project or project.open(path)
+  built.timezone = built.schedule and built.schedule.timezone or built.project.timezone
+  built.subflows = {}
+  if not opts.trusted then check_schedule(built, built.timezone) end
+  check_graph(built) -- also settles `after`
+  if opts.trusted then return built end
+  check_shape(built)
+  check_hooks(built)
+  if not opts.text then check_others(built, opts) end
+  check_nodes(built)
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built
 end

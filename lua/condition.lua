@@ -233,6 +233,19 @@ function condition.texts(cond)
   return texts
 end
 
+--- Every reference in its texts, in order: { name, text = the text, at = byte in it }.
+---@param cond tidemill.Condition
+---@return {name: string, text: string, at: integer}[]
+function condition.references(cond)
+  local found = {}
+  for _, text in ipairs(condition.texts(cond)) do
+    for _, reference in ipairs(references.find(text)) do
+      if reference.name then found[#found + 1] = { name = reference.name, text = text, at = reference.at } end
+    end
+  end
+  return found
+end
+
 --- The function of a condition that is one.
 ---@param cond tidemill.Condition
 ---@return function?
@@ -356,12 +369,12 @@ function eval(tree, value_of)
     return not result, ("not (%s)"):format(written), ("not (%s)"):format(values)
   end
   if tree.op ~= "and" and tree.op ~= "or" then return eval_comparison(tree, value_of) end
-  local texts, with_values, result = {}, {}, tree.op == "and"
+  local texts, with_values, result = {}, {}, nil
   for i, part in ipairs(tree) do
     local holds, written, values = eval(part, value_of)
-    if (part.op == "and" or part.op == "or") then written, values = "(" .. written .. ")", "(" .. values .. ")" end
-    texts[i], with_values[i] = written, values
-    if tree.op == "and" then result = result and holds else result = result or holds end
+    if part.op == "and" or part.op == "or" then written, values = "(" .. written .. ")", "(" .. values .. ")" end
+    texts[i], with_values[i], result = written, values, holds
+    if holds == (tree.op == "or") then break end -- the rest cannot change it, and may have no values
   end
   local joint = " " .. tree.op .. " "
   return result, table.concat(texts, joint), table.concat(with_values, joint)

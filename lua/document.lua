@@ -8,16 +8,14 @@
 --- A node's `hash` changes with anything that its author wrote about it except where it stands
 --- in the file. Times are milliseconds since 1970; `to_ms` is the last instant of the period.
 
-local errors = require "tidemill.errors"
 local fingerprint = require "tidemill.fingerprint"
 local flow = require "flow"
 local graph = require "tidemill.graph"
 local json = require "json"
 local kinds = require "tidemill.kinds"
 local sign = require "tidemill.sign"
-local suggest = require "tidemill.suggest"
 local time = require "time"
-local types = require "tidemill.kinds.types"
+local variables = require "tidemill.variables"
 
 local document = {}
 
@@ -108,18 +106,6 @@ local function vars_of(vars)
   return copy
 end
 
-local function settable(model)
-  local names = {}
-  for _, vars in ipairs { model.vars, model.constants } do
-    for name in pairs(vars) do names[name] = true end
-  end
-  for _, node in ipairs(model.nodes) do
-    for name in pairs(node.vars) do names[name] = true end
-  end
-  for name in pairs(model.params) do names[name] = nil end
-  return json.array(suggest.keys(names))
-end
-
 local function params_of(params)
   local copy = {}
   for name, param in pairs(params) do
@@ -153,7 +139,7 @@ function document.of(model)
     concurrency = model.concurrency, missed = { policy = model.missed.policy, window_s = model.missed.window },
     deadline_s = model.deadline, priority = model.priority, schedule = document.schedule(model.schedule, model.timezone),
     params = params_of(model.params), vars = vars_of(model.vars), constants = vars_of(model.constants),
-    settable = settable(model), hooks = hooks_of(model), nodes = nodes }
+    settable = json.array(variables.settable(model)), hooks = hooks_of(model), nodes = nodes }
 end
 
 --- The Lua files of a flow, in base64, since they may be in any encoding; and by `file` as
@@ -181,35 +167,10 @@ function document.hash(made, sources)
   return fingerprint.of { made, sources }
 end
 
---- Checks what `--set` and the like give against a document: names that may be set, values of
---- their types, params without a default. Returns the values as texts; raises a usage error.
----@param made table  with params and settable
+--- Checks what `--set` and the like give against a document (see variables.check_set).
+---@param made table
 ---@param set table<string, string|number|boolean>
 ---@return table<string, string>
-function document.check_set(made, set)
-  local known, values = suggest.keys(made.params), {}
-  table.move(made.settable, 1, #made.settable, #known + 1, known)
-  local is_known = {}
-  for _, name in ipairs(known) do is_known[name] = true end
-  for _, name in ipairs(suggest.keys(set)) do
-    if not is_known[name] then
-      errors.usage(("the flow has no variable '%s' to set"):format(name), suggest.hint(name, known, "it has")
-        or "only params, and variables of vars and constants can be set")
-    end
-    local param, value = made.params[name], tostring(set[name])
-    if param then
-      local good, wants = types.param_value(param.type, value)
-      if not good then errors.usage(("param '%s' wants %s, got '%s'"):format(name, wants, value)) end
-    end
-    values[name] = value
-  end
-  for _, name in ipairs(suggest.keys(made.params)) do
-    local param = made.params[name]
-    if values[name] == nil and param.default == nil and param.time == nil then
-      errors.usage(("param '%s' has no default and is not set"):format(name), ("give it with --set %s=VALUE"):format(name))
-    end
-  end
-  return values
-end
+function document.check_set(made, set) return variables.check_set(made.params, made.settable, set) end
 
 return document

@@ -230,7 +230,42 @@ local function is_relation(text)
   end
 end
 
---- Checks the texts of a spec after variables are filled in.
+-- What is wrong with a settled text, and a hint; nil if nothing is.
+local settle = {}
+
+function settle.connection(value, field, known) return known(value, field.wants) end
+
+function settle.location(value, _, known)
+  local connection, reason = kinds.split_location(value)
+  if not connection then return ("'%s': %s"):format(value, reason) end
+  return known(connection, "store")
+end
+
+function settle.relation(value)
+  if is_relation(value) then return nil end
+  return ("'%s' does not name a table"):format(value), "write table, schema.table or \"Quoted\".\"Name\""
+end
+
+function settle.integer(value, field)
+  if type(value) ~= "string" then return nil end
+  local number = math.tointeger(tonumber(value))
+  if number and number >= (field.min or number) and number <= (field.max or number) then return nil end
+  return ("'%s' is not an integer%s"):format(value,
+    field.min and field.max and (" from %d to %d"):format(field.min, field.max) or "")
+end
+
+function settle.rules(rules)
+  for _, rule in ipairs(rules) do
+    local other = rule.kind == "references" and rule.table
+    if other and not other:find("${", 1, true) then
+      local fault, hint = settle.relation(other)
+      if fault then return fault, hint end
+    end
+  end
+end
+
+--- Checks the texts of a spec after variables are filled in. One that still holds an output,
+--- which nobody knows yet, is passed over.
 ---@param kind string
 ---@param spec table
 ---@param known fun(connection: string, wants: string): string?, string?  what is wrong with it and a hint
@@ -238,16 +273,10 @@ end
 function kinds.settle(kind, spec, known, report)
   for _, name in ipairs(suggest.keys(kinds.nodes[kind])) do
     local field, value = kinds.nodes[kind][name], spec[name]
-    if value ~= nil and field.type == "connection" then
-      local fault, hint = known(value, field.wants)
+    local look = settle[field.type]
+    if look and value ~= nil and not (type(value) == "string" and value:find("${", 1, true)) then
+      local fault, hint = look(value, field, known)
       if fault then report(name, fault, hint) end
-    elseif value ~= nil and field.type == "location" then
-      local connection, reason = kinds.split_location(value)
-      local fault, hint = reason, nil
-      if connection then fault, hint = known(connection, "store") end
-      if fault then report(name, connection and fault or ("'%s': %s"):format(value, fault), hint) end
-    elseif value ~= nil and field.type == "relation" and not is_relation(value) then
-      report(name, ("'%s' does not name a table"):format(value), "write table, schema.table or \"Quoted\".\"Name\"")
     end
   end
 end

@@ -12,26 +12,6 @@ local signal = require "tidemill.signal"
 
 local launch = {}
 
---- Gives variables of a model other values, everywhere they are defined.
----@param model tidemill.Model
----@param set? table<string, string>
-function launch.set(model, set)
-  for name, value in pairs(set or {}) do
-    local found
-    local places = { model.vars, model.constants }
-    for _, node in ipairs(model.nodes) do places[#places + 1] = node.vars end
-    for _, vars in ipairs(places) do
-      if vars[name] ~= nil then
-        vars[name], found = value, true
-      end
-    end
-    if not found then
-      errors.usage(("the flow has no variable '%s' to set"):format(name),
-        "only variables of vars and constants can be set")
-    end
-  end
-end
-
 --- Loads and checks a flow.
 ---@param path string
 ---@param opts? {text: string?, stored: table?, set: table<string, string>?, trusted: boolean?}
@@ -39,7 +19,7 @@ end
 function launch.load(path, opts)
   opts = opts or {}
   local model = check.flow(path, opts)
-  launch.set(model, opts.set)
+  require("tidemill.variables").set(model, opts.set or {})
   return model
 end
 

@@ -11,9 +11,10 @@
 --- then, so every session that ever ran a statement can be found and ended by a successor.
 --- The end of that file says that the runner is gone.
 
+local condition = require "tidemill.condition"
+local check = require "tidemill.check"
 local errors = require "tidemill.errors"
 local json = require "json"
-local launch = require "tidemill.launch"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 local utf = require "tidemill.text"
@@ -39,6 +40,8 @@ local CANCEL_SECONDS = 10 -- from the first signal to the last resort
 ---@field vars table<string, string>  every variable this node may use
 ---@field model tidemill.Model
 ---@field plan tidemill.Plan  of the whole flow
+---@field planned tidemill.PlannedNode  this node, variables filled in
+---@field waiting? table  the wait that this start follows, if the node polls
 local Context = {}
 
 function Context.__index(self, key)
@@ -158,7 +161,29 @@ function Context:store(name) return self.model.project:store(name) end
 ---@return oss.Store store, string prefix
 function Context:location(text) return self.model.project:location(text) end
 
--- Ends the sessions of earlier attempts, and waits until they are gone.
+local END_SECONDS = 30
+
+--- Ends a session on a server, and waits until it is gone. Sessions of which the server does not
+--- tell the start (behind some poolers) are passed over. Raises conflict if it goes on.
+---@param conn pg.Conn  another session on that server
+---@param session {backend_pid: integer, backend_start: string}
+---@param whose string  for messages: "attempt 1"
+function Context:end_session(conn, session, whose)
+  if session.backend_start == "" then return end
+  local alive = "FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2::timestamptz"
+  local deadline = signal.mono() + END_SECONDS * 1000
+  while conn:value("SELECT count(*) " .. alive, session.backend_pid, session.backend_start) > 0 do
+    if signal.mono() > deadline then
+      error(errors.new("conflict", ("session %d of %s still runs"):format(session.backend_pid, whose),
+        { hint = "end it with pg_terminate_backend before the next attempt" }), 0)
+    end
+    conn:query("SELECT pg_terminate_backend(pid) " .. alive, session.backend_pid, session.backend_start)
+    self:log("warn", "ended session %d of %s", session.backend_pid, whose)
+    require "proc".poll({}, 0.1)
+  end
+end
+
+-- Ends the sessions of earlier attempts.
 local function end_lost_sessions(self, sessions)
   local by_connection = {}
   for _, session in ipairs(sessions or {}) do
@@ -168,18 +193,7 @@ local function end_lost_sessions(self, sessions)
   for name, list in pairs(by_connection) do
     local conn <close> = self:postgres(name)
     for _, session in ipairs(list) do
-      local alive = "FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2::timestamptz"
-      local deadline = signal.mono() + 30000
-      while session.backend_start ~= ""
-        and conn:value("SELECT count(*) " .. alive, session.backend_pid, session.backend_start) > 0 do
-        if signal.mono() > deadline then
-          error(errors.new("conflict", ("session %d of attempt %d still runs on '%s'"):format(session.backend_pid,
-            session.attempt, name), { hint = "end it with pg_terminate_backend before the next attempt" }), 0)
-        end
-        conn:query("SELECT pg_terminate_backend(pid) " .. alive, session.backend_pid, session.backend_start)
-        self:log("warn", "ended session %d of attempt %d on '%s'", session.backend_pid, session.attempt, name)
-        require "proc".poll({}, 0.1)
-      end
+      self:end_session(conn, session, ("attempt %d on '%s'"):format(session.attempt, name))
     end
   end
 end
@@ -194,19 +208,37 @@ local function as_texts(upstream)
   return texts
 end
 
-local function body(self, job)
-  local model = self.model
-  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = as_texts(job.upstream) }
-  local planned = plan.node(model, job.node, self.options)
-  self.vars = planned.vars or {}
+-- What became of the nodes before this one, as variables see it.
+local function states_of(status)
+  local states = {}
+  for name, one in pairs(status or {}) do states[name] = { status = one.state, error = one.error } end
+  return states
+end
+
+local function check_pending(planned)
   if #planned.pending > 0 and planned.kind ~= "lua" then
-    errors.usage(("no node before '%s' gave the output '%s'"):format(job.node, planned.pending[1]),
+    errors.usage(("no node before '%s' gave the output '%s'"):format(planned.name, planned.pending[1]),
       "with --only, name the node that gives it too")
   end
+end
+
+-- Runs the body of the node. What it returns goes into the result: skip, closed or wait.
+local function body(self, job)
+  local model = self.model
+  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = as_texts(job.upstream),
+    states = states_of(job.status), set = self.set }
+  local planned = plan.node(model, job.node, self.options)
+  self.planned, self.vars = planned, planned.vars or {}
   end_lost_sessions(self, job.sessions)
   model.loaded:start()
-  require("tidemill.node." .. planned.kind)(self, planned.spec)
+  if planned.when then
+    local holds, why = condition.eval(planned.when, planned.value_of, planned.vars)
+    if not holds then return { skip = ("'when' does not hold: %s"):format(why) } end
+  end
+  check_pending(planned)
+  local more = require("tidemill.node." .. planned.kind)(self, planned.spec)
   if self.last_progress then report(self, self.last_progress) end
+  return more
 end
 
 local function scrubbed(self, err)
@@ -230,15 +262,16 @@ local function prepare(self)
   local common = json.decode(io.stdin:read "a")
   local unbase64 = require("tidemill.sign").unbase64 -- the sources may be in any encoding
   for _, file in pairs(common.stored) do file.text = unbase64(file.text) end
-  local model = launch.load(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true })
+  local model = check.flow(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true })
   self.model, self.flow, self.timezone = model, model.name, model.timezone
 end
 
 local function attempt(self, prepared, raised, job)
   if not prepared then error(raised, 0) end
-  launch.set(self.model, job.set)
+  require("tidemill.variables").set(self.model, job.set or {})
+  self.set = job.set
   self.business = require("time").business(self.scheduled, self.timezone)
-  body(self, job)
+  return body(self, job)
 end
 
 --- Runs one attempt: the flow comes on standard input, the job on descriptor 4. Returns the
@@ -256,9 +289,14 @@ function node.run()
   self.scheduled = job.scheduled
   self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
   self.started = signal.wall() // 1000
-  local ok, raised = signal.guard(attempt, self, prepared, fault, job)
+  self.waiting = job.waiting
+  local ok, more = signal.guard(attempt, self, prepared, fault, job)
   local result = { t = "result", ok = ok }
-  if not ok then result.error = plain(scrubbed(self, errors.from(raised)), 0) end
+  if not ok then
+    result.error = plain(scrubbed(self, errors.from(more)), 0)
+  elseif type(more) == "table" then
+    result.skip, result.closed, result.wait = more.skip, more.closed, more.wait
+  end
   io.stdout:flush()
   report(self, result)
   return ok and 0 or errors.exit_code(result.error)

@@ -1,11 +1,14 @@
 --- What a flow would do at one scheduled time: nodes in order, every text filled in.
 ---
 --- A plan is frozen by the scheduled time: the same model and time give the same plan, which
---- is why retries and reruns keep it. Only outputs of upstream nodes are not known before
---- these have run; texts that refer to them keep the `${name}`, and `plan.node` fills a
---- node again from the model once they are there.
+--- is why retries and reruns keep it. Only outputs and states of upstream nodes are not known
+--- before these have run; texts that refer to them keep the `${name}`, and `plan.node` fills a
+--- node again from the model once they are there. Conditions are never filled: they take the
+--- values of their variables when they are evaluated.
 
+local condition = require "tidemill.condition"
 local graph = require "tidemill.graph"
+local references = require "tidemill.references"
 local variables = require "tidemill.variables"
 
 local plan = {}
@@ -16,10 +19,13 @@ local plan = {}
 ---@field after string[]
 ---@field level integer        1 without dependencies
 ---@field line integer
----@field spec table           variables filled in
+---@field spec table           variables filled in; of a loop, `template` is its sql taken apart
+---(see references.template), where only loop variables are open
+---@field when? tidemill.Condition
+---@field value_of? fun(name: string): string?  for conditions: any variable of the node (plan.node)
 ---@field variables {name: string, value: string?, from: string}[]  those used, in order of use
----@field pending string[]     outputs that were not there yet
----@field vars? table<string, string>  of a lua node: every variable it has, for its function
+---@field pending string[]     of those in texts: outputs that were not there yet
+---@field vars? table<string, string>  if a function wants them: every variable of the node
 
 ---@class tidemill.Plan
 ---@field flow string
@@ -34,6 +40,7 @@ local plan = {}
 ---@field scheduled number     epoch seconds
 ---@field run_id? string
 ---@field outputs? table<string, table<string, string>>  by node, then by name
+---@field states? table<string, {status: string, error: string?}>  of nodes upstream
 
 -- A Lua function may ask for any variable, so all of them are worked out.
 local function all_variables(scope)
@@ -42,16 +49,48 @@ local function all_variables(scope)
   return vars
 end
 
+-- The sql of a loop as templates and as texts: only the loop's own variables stay open.
+local function fill_loop(planned, node, scope)
+  local function value_of(name)
+    if scope.is_loop(name) then return nil end
+    return scope.value_of(name)
+  end
+  local given, templates, texts = node.spec.sql, {}, {}
+  for i, text in ipairs(type(given) == "table" and given or { given }) do
+    templates[i] = references.template(text, value_of)
+    texts[i] = references.render(templates[i])
+  end
+  planned.spec.template, planned.spec.sql = templates, type(given) == "table" and texts or texts[1]
+end
+
+local function wants_vars(node)
+  if node.kind == "lua" then return true end
+  for _, cond in pairs(variables.conditions(node)) do
+    if condition.call(cond) then return true end
+  end
+  return false
+end
+
 local function fill(model, node, level, moment)
   local scope = variables.scope(model, node, moment)
   local planned = { name = node.name, kind = node.kind, after = node.after, level = level, line = node.line,
-    spec = variables.fill(node.spec, scope.value_of), pending = {} }
-  planned.variables = table.move(scope.used, 1, #scope.used, 1, {})
-  for _, variable in ipairs(planned.variables) do
+    when = node.when, pending = {} }
+  local spec = node.spec
+  if node.kind == "loop" then
+    spec = {}
+    for key, value in pairs(node.spec) do spec[key] = key ~= "sql" and value or nil end
+  end
+  planned.spec = variables.fill(spec, scope.value_of)
+  if node.kind == "loop" then fill_loop(planned, node, scope) end
+  for _, variable in ipairs(scope.used) do
     if variable.value == nil then table.insert(planned.pending, variable.name) end
   end
-  if node.kind == "lua" then planned.vars = all_variables(scope) end
-  return planned
+  for _, cond in pairs(variables.conditions(node)) do
+    for _, reference in ipairs(condition.references(cond)) do scope.value_of(reference.name) end
+  end
+  planned.variables = table.move(scope.used, 1, #scope.used, 1, {})
+  if wants_vars(node) then planned.vars = all_variables(scope) end
+  return planned, scope
 end
 
 --- Plans a checked model (see lua/check.lua).
@@ -78,7 +117,10 @@ end
 ---@return tidemill.PlannedNode
 function plan.node(model, name, opts)
   local _, levels = graph.order(model.nodes)
-  return fill(model, model.by_name[name], levels[name], variables.moment(opts.scheduled, model.timezone, opts))
+  local moment = variables.moment(opts.scheduled, model.timezone, opts)
+  local planned, scope = fill(model, model.by_name[name], levels[name], moment)
+  planned.value_of = scope.value_of
+  return planned
 end
 
 return plan

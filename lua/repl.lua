@@ -53,6 +53,21 @@ local function connections(self)
   })
 end
 
+-- Ctrl-C reaches the coroutine that runs, through the library's own functions.
+local function track_coroutines()
+  local resume = edit.tracked(coroutine.resume)
+  local function results(co, ok, ...)
+    if ok then return ... end
+    coroutine.close(co)
+    error(..., 0)
+  end
+  coroutine.resume = resume -- luacheck: ignore 122
+  function coroutine.wrap(body) -- luacheck: ignore 122
+    local co = coroutine.create(body)
+    return function(...) return results(co, resume(co, ...)) end
+  end
+end
+
 local function environment(self)
   local env = {}
   env._G, env.db = env, connections(self)
@@ -415,6 +430,7 @@ end
 function repl.converse(session)
   signal.defer(true) -- but for code that runs
   edit.prompt(true)
+  track_coroutines()
   local editor <close> = open_editor(session)
   return converse(session, editor)
 end

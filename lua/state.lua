@@ -24,9 +24,11 @@ local PARTS = {
   "attempts", -- what the executor of a run records
   "gc",       -- forgetting
   "look",     -- reading
+  "notices",  -- the outbox of hooks
   "ownership", -- runs that have come loose
   "runners",  -- processes and their leases
   "runs",     -- making, claiming, changing runs
+  "slots",    -- the ledger of firing times
   "waits",    -- what nodes wait for
 }
 

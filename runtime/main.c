@@ -17,33 +17,13 @@
 
 #include "base/cancel.h"
 #include "bind/lerror.h"
+#include "bind/lhook.h"
 #include "bind/modules.h"
 #include "ossd/ossd.h"
 
 #ifndef TM_VERSION
 #define TM_VERSION "unknown"
 #endif
-
-static lua_State *main_state; /* for the signal handler only */
-
-static void stop_hook(lua_State *L, lua_Debug *ar)
-{
-  (void)ar;
-  lua_sethook(L, NULL, 0, 0);
-  struct tm_error err;
-  tm_error_set(&err, TM_ECANCELED, "cancelled");
-  tm_lua_raise(L, &err);
-}
-
-/* Stays armed, so that no pcall in between can go on. */
-static void insist_hook(lua_State *L, lua_Debug *ar)
-{
-  (void)ar;
-  struct tm_error err;
-  tm_error_set(&err, TM_ECANCELED, "cancelled");
-  tm_lua_pusherror(L, &err);
-  lua_error(L);
-}
 
 static void on_signal(int signal)
 {
@@ -53,8 +33,7 @@ static void on_signal(int signal)
     return;
   if (again && !(signal == SIGINT && tm_interrupt_at_prompt()))
     _exit(128 + signal);
-  if (main_state != NULL) /* counts only: a __close that is C code must still be called */
-    lua_sethook(main_state, again ? insist_hook : stop_hook, LUA_MASKCOUNT, 1);
+  tm_lua_hook_arm(again);
 }
 
 static bool catch_signals(struct tm_error *err)
@@ -125,7 +104,7 @@ int main(int argc, char **argv)
     fputs("tidemill: out of memory\n", stderr);
     return 1;
   }
-  main_state = L;
+  tm_lua_hook_main(L);
   lua_pushcfunction(L, traceback);
   lua_pushcfunction(L, run);
   lua_pushinteger(L, argc);
@@ -138,7 +117,7 @@ int main(int argc, char **argv)
     fprintf(stderr, "tidemill: %s\n", err.message);
     code = tm_kind_exit_code(err.kind);
   }
-  main_state = NULL;
+  tm_lua_hook_main(NULL);
   lua_close(L);
   return code;
 }

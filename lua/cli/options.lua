@@ -165,6 +165,20 @@ function options.parse(command, words)
   return opts, args
 end
 
+--- The NAME=VALUE words of --set; of one name the last counts. Raises a usage error.
+---@param command string  for messages
+---@param words? string[]
+---@return table<string, string>
+function options.settings(command, words)
+  local set = {}
+  for _, word in ipairs(words or {}) do
+    local name, value = word:match "^([%w_.]+)=(.*)$"
+    if not name then errors.usage(("%s: --set wants NAME=VALUE, got '%s'"):format(command, word)) end
+    set[name] = value
+  end
+  return set
+end
+
 local function left_column(option)
   local short = option.short and ("-%s, "):format(option.short) or "    "
   return ("  %s--%s%s"):format(short, option.name, option.value and " " .. option.value or "")

@@ -6,10 +6,14 @@
 --- COPY of its own, so that the line in a server's error is a line of that object; a
 --- missing, shortened or altered object, a wrong row count or a bad row loads nothing.
 --- Columns go by name; the table may be wider and in another order.
+---
+--- The same transaction records the load and its objects in the target's ledger, so that a
+--- repeated attempt loads nothing that was committed, and one that was taken over commits nothing.
 
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
+local once = require "tidemill.once"
 local pg = require "pg"
 local stream = require "stream"
 local suggest = require "tidemill.suggest"
@@ -127,19 +131,12 @@ local function load_object(ctx, conn, store, sql, m, object, key, done)
   return sink:rows()
 end
 
----@param ctx table   the attempt (lua/node.lua)
----@param spec table  the node's fields, variables filled in
-return function(ctx, spec)
-  local store, prefix = ctx:location(spec.from)
-  local m = manifest.read(store, prefix, spec.from)
-  check_upstream(ctx, spec, m)
-  check_objects(store, prefix, m)
-  local conn <close> = ctx:postgres(spec.on, { session = "load" })
-  local tx <close> = conn:transaction()
+-- Loads every object in the open transaction; returns rows and bytes, and what the ledger wants.
+local function load_all(ctx, conn, store, prefix, spec, m)
   local sql = ("COPY %s (%s) FROM STDIN %s"):format(spec.into, column_list(spec, m, conn),
     copy.options(m.format, m.format.header))
-  local done = { rows = 0, raw_bytes = 0 }
-  for _, object in ipairs(m.objects) do
+  local done, objects = { rows = 0, raw_bytes = 0 }, {}
+  for i, object in ipairs(m.objects) do
     local key = prefix .. object.key
     local ok, rows = pcall(load_object, ctx, conn, store, sql, m, object, key, done)
     if not ok then
@@ -150,8 +147,28 @@ return function(ctx, spec)
       fail("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, object.rows))
     end
     done.rows, done.raw_bytes = done.rows + rows, done.raw_bytes + object.raw_bytes
+    objects[i] = { key = key, etag = object.etag, rows = rows }
   end
-  tx:commit()
+  return done, objects
+end
+
+---@param ctx tidemill.Context
+---@param spec table  the node's fields, variables filled in
+return function(ctx, spec)
+  local conn <close> = ctx:postgres(spec.on, { session = "load" })
+  local claim = once.claim(ctx, conn)
+  if claim.done then
+    ctx:progress { rows = claim.done.row_count, done = true }
+    ctx:output("rows", claim.done.row_count or 0)
+    return
+  end
+  local store, prefix = ctx:location(spec.from)
+  local m = manifest.read(store, prefix, spec.from)
+  check_upstream(ctx, spec, m)
+  check_objects(store, prefix, m)
+  local tx <close> = conn:transaction()
+  local done, objects = load_all(ctx, conn, store, prefix, spec, m)
+  once.commit(ctx, spec.on, conn, tx, claim, { row_count = done.rows, manifest = m.id, objects = objects })
   ctx:progress { rows = done.rows, bytes = done.raw_bytes, done = true }
   ctx:log("info", "%s of %s into %s", text.count(done.rows, "row"), text.count(#m.objects, "object"), spec.into)
   ctx:output("rows", done.rows)

@@ -1,27 +1,51 @@
---- The body of a flow.sql node: its statements, as written, one text after the other.
+--- The body of a flow.sql node: its statements, one after the other.
 ---
---- Each text is one simple query: several statements in it are one transaction unless they
---- say otherwise, as in psql -c. The rows that statements affected are added up.
+--- With `transaction` all of them, of all texts, are one transaction; without it each commits by
+--- itself, and those before a failure stay. An `exactly_once` node's transaction also writes its
+--- row of the target's ledger: a repeated attempt whose predecessor committed runs nothing. The
+--- rows that statements affected are added up.
 
 local errors = require "tidemill.errors"
+local once = require "tidemill.once"
+local script = require "tidemill.script"
+
+-- Statements that end the transaction behind our back.
+local function refuse_control(list)
+  for _, one in ipairs(list) do
+    if one.control then
+      script.fail(one, errors.new("usage", ("%s in a node that is one transaction"):format(one.word),
+        { hint = "leave BEGIN and COMMIT out, or set transaction = false" }))
+    end
+  end
+end
 
 ---@param ctx tidemill.Context
 ---@param spec table  the node's fields, variables filled in
 return function(ctx, spec)
-  local texts = type(spec.sql) == "table" and spec.sql or { spec.sql }
   local conn <close> = ctx:postgres(spec.on)
+  local list = script.statements(ctx, "sql", spec.sql, conn)
   local rows
-  for i, text in ipairs(texts) do
-    if #texts > 1 then ctx:progress { rows = rows, detail = ("statement %d of %d"):format(i, #texts) } end
-    for _, done in ipairs(conn:exec(text)) do
-      if done.rows then rows = (rows or 0) + done.rows end
-      if done.command ~= "" then ctx:log("info", "%s", done.command) end
+  if spec.transaction == false then
+    rows = script.run(ctx, conn, list)
+    local state = conn:state()
+    if state ~= "idle" then -- a BEGIN and no COMMIT: the server would drop it all
+      error(errors.new("sql", "the statements leave a transaction open, so nothing of it is kept",
+        { hint = "end it with COMMIT" }), 0)
     end
-  end
-  local state = conn:state()
-  if state ~= "idle" then -- a list of texts with BEGIN and no COMMIT: the server would drop it all
-    error(errors.new("sql", "the statements leave a transaction open, so nothing of it is kept",
-      { hint = "end it with COMMIT; several statements in one text are one transaction anyway" }), 0)
+  else
+    refuse_control(list)
+    local claim = spec.exactly_once and once.claim(ctx, conn)
+    if claim and claim.done then
+      rows = claim.done.row_count
+    else
+      local tx <close> = conn:transaction()
+      rows = script.run(ctx, conn, list)
+      if claim then
+        once.commit(ctx, spec.on, conn, tx, claim, { row_count = rows })
+      else
+        tx:commit()
+      end
+    end
   end
   ctx:progress { rows = rows, detail = "", done = true }
   if rows then ctx:output("rows", rows) end

@@ -74,7 +74,7 @@ list = {
       local count = argument:match "^%d+$" and math.tointeger(argument)
       if not count or count < 1 then usage(command) end
       session.limit = count
-    end },
+    end, argument = function() return {} end },
   { name = ".time", usage = "on|off", help = "show how long each input took",
     run = function(session, argument, command)
       if argument ~= "on" and argument ~= "off" then usage(command) end

@@ -213,7 +213,7 @@ function show.rows(result, given)
   end
   local heads, rules = {}, {}
   for c, name in ipairs(columns) do
-    heads[c], rules[c] = padded(name, widths[c]), ("-"):rep(widths[c] + 2)
+    heads[c], rules[c] = padded(name, widths[c], numeric[c]), ("-"):rep(widths[c] + 2)
   end
   line(heads, " | ")
   out[#out + 1] = table.concat(rules, "+")

@@ -212,8 +212,12 @@ function attempts:end_run(run, result)
   fenced(self, run, function()
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = ?, ended_at = ?, request = NULL WHERE id = ?]],
       result.state, result.message, common.encode_error(result.error), self:now(), run)
-    local row = self.db:row("SELECT id, flow, version, cause, scheduled_at FROM runs WHERE id = ?", run)
-    if NOTICE[result.state] then self:add_notices_in(row, NOTICE[result.state]) end
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, scheduled_at FROM runs
+      WHERE id = ?]], run)
+    local document = self:document(row.version)
+    if NOTICE[result.state] then
+      self:add_notices_in(row, document and document.hooks, NOTICE[result.state])
+    end
     if result.state == "success" then self:add_event_in(row, "") end
   end)
   self:forget_run(run)

@@ -49,11 +49,12 @@ function common.is_gone(row, here)
   return row.host == here.host and row.boot == here.boot and common.start_of(row.pid) ~= row.process_start
 end
 
---- An id that sorts by time: "yyyyMMdd-HHmmss-" (UTC) and six hexadecimal digits.
+--- An id that sorts by time: "yyyyMMdd-HHmmss-" (UTC) and random hexadecimal digits.
 ---@param now_ms integer
+---@param digits? integer  (default 6)
 ---@return string
-function common.new_id(now_ms)
-  return os.date("!%Y%m%d-%H%M%S-", now_ms // 1000) .. signal.random(6)
+function common.new_id(now_ms, digits)
+  return os.date("!%Y%m%d-%H%M%S-", now_ms // 1000) .. signal.random(digits or 6)
 end
 
 -- ---- values ----

@@ -85,7 +85,7 @@ function look:attempts(run, node)
   local rows = self.db:query([[SELECT a.node, a.attempt, a.state, a.runner, a.pool, a.probes, a.pid, a.started_at,
     a.ended_at, a.row_count, a.bytes, a.cpu_ms, a.max_rss_bytes, a.exit_code, a.exit_signal, a.error
     FROM attempts a JOIN nodes n ON n.run_id = a.run_id AND n.node = a.node WHERE a.run_id = ?]]
-    .. (node and " AND a.node = ?" or "") .. " ORDER BY n.position, a.attempt", table.unpack({ run, node }, 1, node and 2 or 1))
+    .. (node and " AND a.node = ?" or "") .. " ORDER BY n.position, a.attempt", run, node)
   for _, row in ipairs(rows) do decode_error(row) end
   return rows
 end

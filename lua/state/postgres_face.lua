@@ -155,6 +155,7 @@ end
 
 local function run(self, conn, method, sql, args)
   local one = statement(self, conn, sql)
+  while args.n > one.count and args[args.n] == nil do args.n = args.n - 1 end
   if args.n > one.count then
     error(("postgres: %d parameters given, %d wanted"):format(args.n, one.count), 0)
   end

@@ -122,21 +122,25 @@ end
 ---@param run tidemill.NewRun
 ---@return string id
 function runs:create_run_in(run)
-  local at = self:now()
-  local id, state = common.new_id(at), run.state or "queued"
-  local root = id
+  local at, state = self:now(), run.state or "queued"
+  local root
   if run.parent_run then
     local parent = self.db:row("SELECT root_run FROM runs WHERE id = ?", run.parent_run)
-    root = parent and parent.root_run or id
+    root = parent and parent.root_run
   end
-  self.db:exec([[INSERT INTO runs (id, short_id, flow, file, version, version_no, cause, schedule, slot_at, state,
+  local id
+  repeat -- of a thousand ids in one second two are the same 3 times in 100
+    id = common.new_id(at)
+  until self.db:exec([[INSERT INTO runs (id, short_id, flow, file, version, version_no, cause, schedule, slot_at, state,
     concurrency, priority, scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run,
     backfill, backfill_position, runner, created_at, ended_at, deadline_at, message)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)]],
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO NOTHING]],
     id, id:sub(-6), run.flow, run.file, run.version, run.version_no, run.cause, run.schedule, run.slot, state,
     run.concurrency or "parallel", run.priority or 5, run.scheduled, run.business, run.timezone,
-    encode(run.settings), run.parent_run, run.parent_node, root, run.of_run, run.backfill, run.backfill_position,
-    state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline, run.message)
+    encode(run.settings), run.parent_run, run.parent_node, root or id, run.of_run, run.backfill,
+    run.backfill_position, state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline,
+    run.message) == 1
   if not OVER[state] then insert_nodes(self, id, run, at) end
   if run.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ? AND open = 0", run.backfill) end
   return id
@@ -477,21 +481,6 @@ end
 
 -- ---- deadlines ----
 
---- Writes the notices that a flow's hooks ask for, in the transaction under way. Trial runs
---- (cause manual) have none.
----@param run {id: string, flow: string, version: string, cause: string}
----@param what "success"|"failure"|"late"
-function runs:add_notices_in(run, what)
-  if run.cause == "manual" then return end
-  local document = self:document(run.version)
-  local at, rows = self:now(), {}
-  for _, target in ipairs(document and document.hooks and document.hooks["on_" .. what] or {}) do
-    rows[#rows + 1] = { common.new_id(at), run.id, run.flow, what, json.encode(target), at, at, "pending" }
-  end
-  common.insert(self.db, "INSERT INTO notices (id, run_id, flow, what, target, next_at, created_at, state) VALUES",
-    8, rows)
-end
-
 --- Runs, queued ones too, that are past their deadline and not yet known to be late.
 ---@param limit? integer  (default 100)
 ---@return string[] ids
@@ -512,10 +501,12 @@ function runs:late(run)
     if self.db:exec("UPDATE runs SET late_at = ? WHERE id = ? AND late_at IS NULL AND " .. ACTIVE, at, run) == 0 then
       return false
     end
-    local row = self.db:row("SELECT id, flow, version, cause, deadline_at FROM runs WHERE id = ?", run)
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, deadline_at FROM runs
+      WHERE id = ?]], run)
     self:decide_in(run, nil, "late", ("it has not ended by its deadline, %s UTC"):format(
       os.date("!%Y-%m-%d %H:%M:%S", (row.deadline_at or at) // 1000)))
-    self:add_notices_in(row, "late")
+    local document = self:document(row.version)
+    self:add_notices_in(row, document and document.hooks, "late")
     return true
   end)
 end

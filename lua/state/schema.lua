@@ -77,6 +77,8 @@ return {
     flow       TEXT NOT NULL,
     schedule   TEXT NOT NULL,       -- main, event
     slot_at    BIGINT NOT NULL,
+    first_at   BIGINT,              -- a row that stands for many slots: the first of them,
+    slot_count BIGINT NOT NULL DEFAULT 1, -- and how many; slot_at is the last
     state      TEXT NOT NULL,
     run_id     TEXT,
     reason     TEXT,

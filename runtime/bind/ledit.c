@@ -10,6 +10,7 @@
 
 #include "base/cancel.h"
 #include "bind/lerror.h"
+#include "bind/lhook.h"
 #include "driver/edit.h"
 
 #define EDIT "tidemill.edit"
@@ -160,6 +161,27 @@ static int edit_ending(lua_State *L)
   return 1;
 }
 
+/* resume(co, ...), as coroutine.resume (upvalue 1), which does not raise once `co` is known to be a
+** coroutine; a signal that comes meanwhile ends that coroutine too. */
+static int tracked_resume(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TTHREAD);
+  lua_State *before = tm_lua_hook_running(lua_tothread(L, 1));
+  lua_pushvalue(L, lua_upvalueindex(1));
+  lua_insert(L, 1);
+  int status = lua_pcall(L, lua_gettop(L) - 1, LUA_MULTRET, 0);
+  tm_lua_hook_running(before);
+  return status == LUA_OK ? lua_gettop(L) : lua_error(L);
+}
+
+static int edit_tracked(lua_State *L)
+{
+  luaL_checktype(L, 1, LUA_TFUNCTION);
+  lua_settop(L, 1);
+  lua_pushcclosure(L, tracked_resume, 1);
+  return 1;
+}
+
 static const luaL_Reg methods[] = {{"line", edit_line},
                                    {"history", edit_history},
                                    {"add", edit_add},
@@ -169,8 +191,11 @@ static const luaL_Reg methods[] = {{"line", edit_line},
 static const luaL_Reg meta[] = {
     {"__close", edit_close}, {"__gc", edit_close}, {NULL, NULL}};
 
-static const luaL_Reg module[] = {
-    {"open", edit_open}, {"prompt", edit_prompt}, {"ending", edit_ending}, {NULL, NULL}};
+static const luaL_Reg module[] = {{"open", edit_open},
+                                  {"prompt", edit_prompt},
+                                  {"ending", edit_ending},
+                                  {"tracked", edit_tracked},
+                                  {NULL, NULL}};
 
 int luaopen_tidemill_edit(lua_State *L)
 {

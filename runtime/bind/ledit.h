@@ -17,6 +17,7 @@
 ** editor:close(): gives the terminal back; twice is harmless.
 **
 ** prompt(on): whether SIGINT leaves the process alive, however often it comes.
+** tracked(resume) -> a coroutine.resume whose coroutine Ctrl-C ends too.
 ** ending() -> the number of a signal that wants the process to end, or nil.
 */
 int luaopen_tidemill_edit(lua_State *L);

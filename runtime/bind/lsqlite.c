@@ -92,7 +92,9 @@ static struct tm_sqlite_stmt *prepare(lua_State *L)
   if (st == NULL)
     tm_lua_raise(L, &err);
   int given = lua_gettop(L) - 2, wanted = tm_sqlite_params(st);
-  if (given > wanted) /* trailing nils of a call may be missing */
+  while (given > wanted && lua_isnil(L, given + 2)) /* trailing nils may be too many */
+    given--;
+  if (given > wanted) /* or missing */
     luaL_error(L, "sqlite: %d parameters given, %d wanted", given, wanted);
   for (int i = 0; i < wanted; i++)
     if (!bind_value(L, i + 3, st, i, &err))

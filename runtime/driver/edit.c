@@ -245,6 +245,7 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
   sigemptyset(&action.sa_mask);
   sigaction(SIGWINCH, &action, &winch);
   locale_t before = uselocale(e->utf8);
+  el_set(e->el, EL_PREP_TERM, 1); /* before the prompt: keys may come at once */
   errno = 0;
   const char *typed = el_gets(e->el, &count);
   int error = errno;

@@ -268,7 +268,7 @@ end
 function TestRun.test_sql_runs_in_order_with_variables_and_counts_rows()
   local conn = l:database("db", os.getenv "TM_PG")
   l:project()
-  flow([[flow.sql "n" { on = "db", sql = {
+  flow([[flow.sql "n" { on = "db", transaction = false, sql = {
     "CREATE TABLE t (d text); INSERT INTO t SELECT '${bizdate}' FROM generate_series(1, 10)",
     "INSERT INTO t VALUES ('x'); DO $${ body", } },]])
   lu.assertEquals(run("--at", "2026-03-02").code, 1)
@@ -278,7 +278,7 @@ function TestRun.test_sql_runs_in_order_with_variables_and_counts_rows()
   lu.assertEquals(r.code, 0, r.all)
   lu.assertStrContains(l:run("logs", "last").out, "notice: hear me")
   local store <close> = open_state()
-  lu.assertEquals(store:outputs(store:find_run "last".id), { n = { rows = 10 } })
+  lu.assertEquals(store:outputs(store:find_run "last".id), { n = { rows = 11 } })
   lu.assertEquals(#store:sessions(store:find_run "last".id, "n"), 1)
 end
 
@@ -296,12 +296,12 @@ end
 function TestRun.test_a_transaction_left_open_is_an_error()
   local db = l:database("db", os.getenv "TM_PG")
   l:project()
-  flow [[flow.sql "n" { on = "db", sql = { "BEGIN", "CREATE TABLE t ()" } },]]
+  flow [[flow.sql "n" { on = "db", transaction = false, sql = { "BEGIN", "CREATE TABLE t ()" } },]]
   local r = run()
   lu.assertEquals(r.code, 1)
   lu.assertStrContains(r.out, "leave a transaction open")
   lu.assertTrue(db:value "SELECT to_regclass('t') IS NULL")
-  flow [[flow.sql "n" { on = "db", sql = { "BEGIN", "CREATE TABLE t ()", "COMMIT" } },]]
+  flow [[flow.sql "n" { on = "db", transaction = false, sql = { "BEGIN", "CREATE TABLE t ()", "COMMIT" } },]]
   lu.assertEquals(run().code, 0)
   lu.assertTrue(db:value "SELECT to_regclass('t') IS NOT NULL")
 end
