@@ -132,7 +132,7 @@ return {
     WHERE request IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_of_flow_active ON runs (flow, state, priority DESC, scheduled_at, id)
     WHERE state IN ('queued', 'running', 'paused');
-  CREATE INDEX runs_of_backfill ON runs (backfill, backfill_position)
+  CREATE INDEX runs_of_backfill ON runs (backfill, state, backfill_position)
     WHERE backfill IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_by_deadline ON runs (deadline_at)
     WHERE deadline_at IS NOT NULL AND late_at IS NULL AND state IN ('queued', 'running', 'paused');
