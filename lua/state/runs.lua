@@ -98,7 +98,7 @@ end
 ---@field backfill_position? integer
 ---@field deadline? integer     when it is late
 ---@field runner? string        the one runner that may claim it, while that lives
----@field state? "queued"|"skipped"|"success"  (default "queued"); of the others there are no nodes
+---@field state? "queued"|"skipped"|"success"  (default "queued"); of the others there are no nodes without `done`
 ---@field message? string       why it is in this state
 ---@field nodes table[]         the document's: name, kind, after
 ---@field done? table<string, {outputs: table?}>  nodes that count as done, with their outputs
@@ -147,7 +147,7 @@ function runs:create_run_in(run)
     encode(run.settings), run.parent_run, run.parent_node, root or id, run.of_run, run.backfill,
     run.backfill_position, state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline,
     run.message) == 1
-  if not OVER[state] then insert_nodes(self, id, run, at) end
+  if not OVER[state] or run.done then insert_nodes(self, id, run, at) end
   if run.backfill then open_backfill(self, run.backfill) end
   return id
 end

@@ -73,6 +73,17 @@ return {
   );
   CREATE INDEX flows_by_next ON flows (next_at) WHERE next_at IS NOT NULL;
 
+  CREATE TABLE flow_log (           -- who did what to a flow
+    flow       TEXT NOT NULL,
+    seq        BIGINT NOT NULL,
+    at         BIGINT NOT NULL,
+    by_user    TEXT NOT NULL,
+    what       TEXT NOT NULL,       -- publish rollback unpublish pause resume
+    version_no INTEGER,
+    reason     TEXT,
+    PRIMARY KEY (flow, seq)
+  );
+
   CREATE TABLE slots (              -- the ledger: what became of each firing time
     flow       TEXT NOT NULL,
     schedule   TEXT NOT NULL,       -- main, event
