@@ -481,13 +481,14 @@ local function listened(self)
   return self.listened
 end
 
---- Records the success of a run, or of its node, if some published flow waits for it; in the
---- transaction under way, as late in it as can be. `seq` is the order of commits.
+--- Records the success of a run, or of its node, once, if some published flow waits for it; in
+--- the transaction under way, as late in it as can be. `seq` is the order of commits.
 ---@param run {id: string, flow: string, cause: string, scheduled_at: integer}
 ---@param node string  "" for the run itself
 function runs:add_event_in(run, node)
   if not listened(self)[run.flow .. "\0" .. node] then return end
   self.db:mutex "tidemill events"
+  if self.db:row("SELECT seq FROM events WHERE run_id = ? AND node = ?", run.id, node) then return end
   self.db:exec([[INSERT INTO events (seq, flow, node, run_id, cause, scheduled_at, at)
     VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM events), ?, ?, ?, ?, ?, ?)]],
     run.flow, node, run.id, run.cause, run.scheduled_at, self:now())

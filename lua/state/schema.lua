@@ -281,6 +281,7 @@ return {
     at           BIGINT NOT NULL
   );
   CREATE INDEX events_by_flow ON events (flow, node, seq);
+  CREATE UNIQUE INDEX events_by_run ON events (run_id, node);
 
   CREATE TABLE event_uses (
     flow      TEXT NOT NULL,

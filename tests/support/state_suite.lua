@@ -1,12 +1,13 @@
 --- The suite of the state store, the same for each database.
 ---
----     state_suite.define("TestState", function() return url, options, clean end)
+---     state_suite.define("TestState", function() return open, clean, url end)
 ---
---- `open` is called for each test and gives a function that opens the (empty) store, any
---- number of times, and one that removes it.
+--- The function is called for each test: it gives one that opens the (empty) store, any
+--- number of times, one that removes it, and the store's URL.
 
 local errors = require "tidemill.errors"
 local lu = require "luaunit"
+local proc = require "proc"
 
 local suite = {}
 
@@ -45,13 +46,13 @@ end
 
 --- Defines the global test class `name`.
 ---@param name string
----@param make fun(): fun(options: table?): table, fun()
+---@param make fun(): fun(options: table?): table, fun(), string
 function suite.define(name, make)
   local T = {}
   _G[name] = T
 
   function T:setUp()
-    self.open, self.clean = make()
+    self.open, self.clean, self.url = make()
     self.store = self.open()
   end
 
@@ -101,6 +102,8 @@ function suite.define(name, make)
   function T:test_an_attempt_number_is_taken_once()
     local id = claimed(self.store)
     self.store:begin_attempt(id, "a", 1)
+    self.store:begin_attempt(id, "a", 1) -- no more than said twice
+    self.store:end_attempt(id, "a", 1, { state = "failed", node_state = "retrying" })
     fails("conflict", nil, self.store.begin_attempt, self.store, id, "a", 1)
   end
 
@@ -660,6 +663,55 @@ function suite.define(name, make)
     local order = {}
     for i, row in ipairs(db:query "SELECT flow FROM flows ORDER BY flow") do order[i] = row.flow end
     lu.assertEquals(order, { "-c", "B", "b", "é" })
+  end
+
+  -- ---- many processes ----
+
+  -- Starts claimers on the store, waits for their ends; which process had each run.
+  local function run_claimers(url, count, limit)
+    local children, had = {}, {}
+    for i = 1, count do
+      children[i] = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", "tests/support/state_claimer.lua", url,
+        tostring(limit) }, stdout = "pipe" }
+    end
+    for i, child in ipairs(children) do
+      local text = ""
+      for bytes in function() return child:read(1, 120) end do text = text .. bytes end
+      lu.assertEquals(child:wait(10).code, 0)
+      for id in text:gmatch "%S+" do
+        lu.assertNil(had[id], id)
+        had[id] = i
+      end
+    end
+    return had
+  end
+
+  local function make_many(store, count, changes)
+    store.db:transaction(function()
+      for i = 1, count do
+        changes.scheduled, changes.flow = i, "f" .. i % 7
+        store:create_run_in(a_run(changes))
+      end
+    end)
+  end
+
+  function T:test_many_processes_claim_each_run_once()
+    make_many(self.store, 2000, { cause = "trigger" })
+    local had, count = run_claimers(self.url, 4, 20), 0
+    for _ in pairs(had) do count = count + 1 end
+    lu.assertEquals(count, 2000)
+    lu.assertEquals(self.store.db:query "SELECT state, count(*) AS n FROM runs GROUP BY state",
+      { { state = "success", n = 2000 } })
+  end
+
+  function T:test_many_processes_never_run_two_of_a_limited_flow_at_once()
+    make_many(self.store, 300, { cause = "schedule", concurrency = "queue" })
+    local had, count = run_claimers(self.url, 4, 5), 0
+    for _ in pairs(had) do count = count + 1 end
+    lu.assertEquals(count, 300)
+    -- no run was claimed before the one before it had ended
+    lu.assertEquals(self.store.db:row([[SELECT count(*) AS n FROM runs a JOIN runs b ON b.flow = a.flow
+      AND b.scheduled_at > a.scheduled_at AND b.claimed_at < a.ended_at]]).n, 0)
   end
 end
 
