@@ -12,7 +12,7 @@ local main = {}
 
 --- Every command, grouped and in the order of `tidemill help`; hidden ones are in the last group.
 main.groups = {
-  { "a flow file", "run", "check", "plan" },
+  { "a flow file", "run", "check", "plan", "test" },
   { "runs", "runs", "show", "logs" },
   { "tools", "repl", "exec", "ossd", "help", "version", "node", "hook" },
 }

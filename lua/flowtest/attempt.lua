@@ -36,9 +36,10 @@ local function stubbed(self, kind, name)
   local answers = self.stubs[kind][name]
   if answers then return answers end
   local others = self.stubs[kind == "postgres" and "store" or "postgres"][name]
+  local how = kind == "postgres" and "stub(%q, { [\"SELECT ...\"] = rows })" or "stub_store(%q, { key = bytes })"
   errors.usage(others and ("'%s' is stubbed as another kind of connection"):format(name)
-    or ("connection '%s' has no stub"):format(name), suggest.hint(name, suggest.keys(self.stubs[kind]), "stubbed")
-    or (kind == "postgres" and "stub(%q, { [\"SELECT ...\"] = rows })" or "stub_store(%q, { key = bytes })"):format(name))
+    or ("connection '%s' has no stub"):format(name),
+    suggest.hint(name, suggest.keys(self.stubs[kind]), "stubbed") or how:format(name))
 end
 
 function Context:postgres(name)
