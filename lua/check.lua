@@ -148,7 +148,8 @@ local function check_hooks(built)
     end
   end
   if built.on_late and not built.deadline then
-    warn(built, built, model.line_of(built, built, "on_late"), "the flow has on_late but no deadline, so no run is late")
+    warn(built, built, model.line_of(built, built, "on_late"),
+      "the flow has on_late but no deadline, so no run is late")
   end
 end
 
@@ -305,8 +306,8 @@ local function check_faults(built, node, scope, tried)
   end
 end
 
-local function check_clashes(built, node, tried)
-  for _, clash in ipairs(variables.clashes(built, node)) do
+local function check_clashes(built, node, scope, tried)
+  for _, clash in ipairs(variables.clashes(built, node, scope)) do
     local key = "clash " .. clash.name .. table.concat(clash.places)
     if not tried[key] then
       tried[key] = true
@@ -328,7 +329,7 @@ local function check_variables(built, node, moment, tried)
   end
   local filled = variables.fill(node.spec, scope.value_of)
   check_faults(built, node, scope, tried)
-  check_clashes(built, node, tried)
+  check_clashes(built, node, scope, tried)
   return filled
 end
 

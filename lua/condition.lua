@@ -63,7 +63,9 @@ local function tokens_of(text)
     local c = text:sub(at, at)
     if text:sub(at, at + 1) == "${" then
       local reference = references.find(text:sub(at))[1]
-      if reference.fault then refuse(at, ("malformed variable '%s'"):format(reference.fault), "a variable is ${name}") end
+      if reference.fault then
+        refuse(at, ("malformed variable '%s'"):format(reference.fault), "a variable is ${name}")
+      end
       add("variable", reference.name, at + #reference.name + 3)
     elseif c == "'" or c == '"' then
       add("text", quoted(text, at))
@@ -77,8 +79,9 @@ local function tokens_of(text)
       refuse(at, ("'%s' is no operator"):format(operator), "operators: = == != <> < <= > >= in, like, matches")
     else
       local word = text:match("^[%w_.:/%%+*@\x80-\xff-]+", at)
-      if not word then refuse(at, ("'%s' has no meaning here"):format(text:match("^[%z\1-\127\194-\244][\128-\191]*", at) or c)) end
-      add(WORDS[word:lower()] and "keyword" or "word", WORDS[word:lower()] and word:lower() or word, at + #word)
+      if not word then refuse(at, ("'%s' has no meaning here"):format(c)) end
+      local is_keyword = WORDS[word:lower()]
+      add(is_keyword and "keyword" or "word", is_keyword and word:lower() or word, at + #word)
     end
   end
   tokens[#tokens + 1] = { kind = "end", value = "the end", at = #text + 1 }

@@ -45,7 +45,8 @@ function document.schedule(schedule, zone)
   local from_ms = schedule.from and instant(schedule.from, zone)
   local to_ms = schedule.to and last_instant(schedule.to, zone)
   if schedule.kind == "cron" then
-    return { kind = "cron", cron = schedule.cron, timezone = zone, dst = schedule.dst, from_ms = from_ms, to_ms = to_ms }
+    return { kind = "cron", cron = schedule.cron, timezone = zone, dst = schedule.dst, from_ms = from_ms,
+      to_ms = to_ms }
   elseif schedule.kind == "every" then
     return { kind = "every", every_s = schedule.every, anchor_ms = from_ms or instant("1970-01-01", zone),
       timezone = zone, from_ms = from_ms, to_ms = to_ms }
@@ -137,7 +138,8 @@ function document.of(model)
   return { format = FORMAT, flow = model.name, file = model.loaded.file, timezone = model.timezone,
     description = model.description, owner = model.owner, tags = list(model.tags), on_error = model.on_error,
     concurrency = model.concurrency, missed = { policy = model.missed.policy, window_s = model.missed.window },
-    deadline_s = model.deadline, priority = model.priority, schedule = document.schedule(model.schedule, model.timezone),
+    deadline_s = model.deadline, priority = model.priority,
+    schedule = document.schedule(model.schedule, model.timezone),
     params = params_of(model.params), vars = vars_of(model.vars), constants = vars_of(model.constants),
     settable = json.array(variables.settable(model)), hooks = hooks_of(model), nodes = nodes }
 end

@@ -33,10 +33,10 @@ local CONSTANT = { [3] = 8, [19] = 8 } -- bytes of integers and floats; 4 and 20
 local function walk(dump, at, out)
   at = behind_string(dump, at)                  -- source
   at = size_at(dump, size_at(dump, at))         -- first and last line
-  local start, count = at, nil
-  at, count = size_at(dump, at + 3)             -- parameters, varargs, stack; code
-  at = at + count * 4
-  at, count = size_at(dump, at)
+  local start = at
+  local code, count
+  at, code = size_at(dump, at + 3)              -- parameters, varargs, stack; instructions
+  at, count = size_at(dump, at + code * 4)      -- constants
   for _ = 1, count do
     local kind = dump:byte(at)
     at = at + 1

@@ -1,7 +1,7 @@
 --- From a checked flow to a finished run: its sources in the store, the run, the runner, the
 --- loop around it.
 ---
---- `launch.run` is what `tidemill run` does; `launch.follow` runs any run of the store in this
+--- `launch.run` is what `tidemill run` does; `launch.execute` runs any runs of the store in this
 --- terminal, which is what restore, rerun, backfill and trigger do with --here. Both work on
 --- the sources in the store, as `tidemill serve` does, so a run can be repeated, and taken over.
 --- Attempts use `launch.load` too, so what only a runner needs is loaded late.
@@ -94,20 +94,6 @@ local function shown(event, root)
   return copy
 end
 
--- Steps until the runner is over. Signals are counted: the first cancels, the next kills.
-local function drive(r, children, display, seen)
-  local events = {}
-  while true do
-    local at = r:step(events)
-    display:draw()
-    if not at then return end
-    events = children:poll(math.min(at - signal.mono(), display:interval()))
-    local count = signal.take()
-    for _ = seen + 1, count do r:interrupt() end
-    seen = count
-  end
-end
-
 -- Runs of terminals that died: they end with their terminal, unless a serve is there for them.
 local function end_orphans(store, say)
   local serves = false
@@ -122,51 +108,84 @@ local function end_orphans(store, say)
   end
 end
 
----@class tidemill.Follow
+---@class tidemill.Execute
 ---@field store tidemill.Store
----@field begin fun(runner: string): string  makes the run, or has it go on, for this runner alone; its id
----@field display fun(run: string, nodes: table[]): table  makes the display (lua/progress.lua)
+---@field runs fun(runner: string): string[]  makes runs, or has them go on, for this runner alone; their ids
+---@field display fun(run: string, nodes: table[]): table  makes the display of a run (lua/progress.lua)
 ---@field jobs? integer          (default: launch.default_jobs())
 ---@field pools? table<string, integer>  of the project
 ---@field source? fun(version: string): table  (default: that of the store)
 ---@field prepare? table[]       what the spawner may start ahead
----@field say? fun(line: string) for what is not of this run (default: standard error)
+---@field say? fun(line: string) for what is not of these runs (default: on standard error)
 
---- Drives a run of the store, and its subflows, to its end in this terminal.
----@param options tidemill.Follow
----@return {state: string, message: string?, error: table?} result, string run, table? executor  nil: it
----ended elsewhere
-function launch.follow(options)
-  local store = options.store
+local function default_say(line) io.stderr:write("tidemill: ", line, "\n") end
+
+-- The displays of the runs, one after the other: made when a run begins, finished when it ends.
+local function displays(options)
+  local current, root, started
+  local self = {}
+  function self.begin(run)
+    local nodes = {}
+    for i, row in ipairs(options.store:nodes(run)) do nodes[i] = { name = row.node } end
+    current, root, started = options.display(run, nodes), run, signal.mono()
+  end
+  function self.event(event)
+    local one = current and shown(event, root)
+    if one then current:event(one) end
+  end
+  function self.draw() current:draw() end
+  function self.interval() return current:interval() end
+  function self.finish(result) current:finish(result, signal.mono() - started) end
+  return self
+end
+
+-- Steps until the runner is over. Signals are counted: the first cancels, the next kills.
+local function drive(r, children, display)
+  local events, seen, root = {}, 0, r.root
+  display.begin(root)
+  while true do
+    local at = r:step(events)
+    display.draw()
+    if r.root ~= root then
+      display.finish(r.results[root].result)
+      root = r.root
+      display.begin(root)
+    end
+    if not at then return display.finish(r.result) end
+    events = children:poll(math.min(at - signal.mono(), display.interval()))
+    local count = signal.take()
+    for _ = seen + 1, count do r:interrupt() end
+    seen = count
+  end
+end
+
+--- Drives runs of the store, and their subflows, to their end in this terminal, one after the
+--- other. An interrupt ends the one that runs; the others stay queued, for any runner.
+---@param options tidemill.Execute
+---@return table<string, {result: {state: string, message: string?, error: table?}, executor: table?}> ended
+---by run, those that have ended; executor: nil if it ended elsewhere
+function launch.execute(options)
+  local store, display = options.store, displays(options)
   local children <close> = require("tidemill.spawner").new {
     source = options.source or function(version) return store:source(version) end }
-  if options.prepare then children:prepare(options.prepare) end
-  local display
+  children:prepare(options.prepare or {})
   local r = require("tidemill.runner").new { store = store, spawner = children, clock = signal.mono, kind = "run",
-    jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store),
+    jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store), emit = display.event,
     pools = function(name) return options.pools and options.pools[name] end,
-    on_reaped = end_orphans(store, options.say or function(line) io.stderr:write("tidemill: ", line, "\n") end),
-    emit = function(event)
-      local one = display and shown(event, event.parent_run and "" or event.run)
-      if one then display:event(one) end
-    end }
-  local seen = signal.take() -- at a prompt: those of before were meant for something else
+    on_reaped = end_orphans(store, options.say or default_say) }
   signal.defer(true) -- from here on a signal ends the run, not just the process
   local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
-  local run = options.begin(r:register())
-  r.root = run
-  local nodes = {}
-  for i, row in ipairs(store:nodes(run)) do nodes[i] = { name = row.node } end
-  display = options.display(run, nodes)
-  local started = signal.mono()
-  local ok, raised = pcall(drive, r, children, display, seen)
-  pcall(r.close, r)
+  local runs = options.runs(r:register())
+  r:drive(runs)
+  local ok, raised = pcall(drive, r, children, display)
+  local left, why = pcall(r.close, r)
   if not ok then
-    pcall(store.mark_orphan, store, run, "the runner failed")
+    pcall(store.mark_orphan, store, r.root, "the runner failed")
     error(raised, 0)
+  elseif not left then
+    error(why, 0)
   end
-  display:finish(r.result, signal.mono() - started)
-  return r.result, run, r.executor
+  return r.results
 end
 
 ---@class tidemill.Launch
@@ -187,20 +206,23 @@ function launch.run(options)
   local made, sources = document.of(model), document.sources(model)
   local hash, nodes = document.hash(made, sources), chosen_nodes(made, options.only)
   local business = require("time").business(options.scheduled, model.timezone)
-  return launch.follow {
+  local id
+  local results = launch.execute {
     store = store, jobs = options.jobs, display = options.display, pools = model.project.pools,
     source = function(version)
       return version == hash and { document = made, sources = sources } or store:source(version)
     end,
     prepare = { { run = { version = hash, file = made.file }, count = #nodes } },
-    begin = function(runner)
+    runs = function(runner)
       store:save_source(hash, made, sources)
-      return store:create_run { flow = made.flow, file = made.file, version = hash, cause = options.cause,
+      id = store:create_run { flow = made.flow, file = made.file, version = hash, cause = options.cause,
         scheduled = math.floor(options.scheduled * 1000), business = math.floor(business * 1000),
         timezone = made.timezone, priority = made.priority, settings = { set = options.set, only = options.only },
         deadline = made.deadline_s and store:now() + made.deadline_s * 1000 or nil, runner = runner, nodes = nodes }
+      return { id }
     end,
   }
+  return results[id].result, id, results[id].executor
 end
 
 --- The exit code of a run: 3 when every failure was one of connecting.

@@ -52,7 +52,7 @@ end
 -- The sql of a loop as templates and as texts: only the loop's own variables stay open.
 local function fill_loop(planned, node, scope)
   local function value_of(name)
-    if scope.is_loop(name) then return nil end
+    if scope.loop[name] then return nil end
     return scope.value_of(name)
   end
   local given, templates, texts = node.spec.sql, {}, {}

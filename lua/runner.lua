@@ -54,6 +54,7 @@ local PASSING = { connect = true, io = true, timeout = true, server = true, in_d
 ---@field emit? fun(event: table)  sees everything that happens; event.run, for a subflow also event.flow,
 ---event.parent_run, event.parent_node
 ---@field root? string      this run and its subflows only
+---@field roots? string[]   these, one after the other
 ---@field lease_ms? integer (default 15000)
 ---@field hold? fun(runner: string, lease_ms: integer, age_ms: integer): table  keeps the lease, as
 ---tidemill.lease does: held(), age(), close() (default: `step` renews it)
@@ -74,6 +75,7 @@ function runner.new(options)
     lease_ms = options.lease_ms or 15000, hold = options.hold,
     on_reaped = options.on_reaped or function() end, log = options.log or function() end, random = options.random,
     most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), runs = {}, count = 0, by_child = {},
+    roots = options.roots or { options.root }, results = {},
     busy = 0, dirty = {}, timers = heap.new(is_sooner), claim_at = 0, look_at = 0,
     reap_at = 0 }, Runner)
 end
@@ -224,6 +226,12 @@ local function reap(self)
 end
 
 -- ---- the lease ----
+
+--- Says which runs are to be driven, one after the other, if `new` did not.
+---@param roots string[]
+function Runner:drive(roots)
+  self.roots, self.root = roots, roots[1]
+end
 
 --- Takes an id and a lease, if it has none: a run can then be made for this runner alone.
 ---@return string id
@@ -423,9 +431,23 @@ local function on_fault(self, raised)
   self.outage = outage
 end
 
+-- The next of its roots, if one has just ended.
+local function next_root(self)
+  if not self.root or not self.result or self.count > 0 then return end
+  self.results[self.root] = { result = self.result, executor = self.executor }
+  local done = 0
+  for i, root in ipairs(self.roots) do
+    if root == self.root then done = i end
+  end
+  if self.roots[done + 1] and not self.interrupted then
+    self.root, self.result, self.executor = self.roots[done + 1], nil, nil
+    self:poke()
+  end
+end
+
 local function is_over(self)
-  if self.root and self.result and self.count == 0 then return true end
-  return self.left or false
+  next_root(self)
+  return self.left or self.root ~= nil and self.result ~= nil and self.count == 0
 end
 
 --- One step: takes what children reported, then acts.
@@ -459,6 +481,7 @@ end
 
 --- The user wants its runs to end: the first time what runs is cancelled, the second time killed.
 function Runner:interrupt()
+  self.interrupted = true
   for _, ex in pairs(self.runs) do
     ex:interrupt()
     mark_dirty(self, ex)

@@ -21,15 +21,17 @@ local Store = { __name = "tidemill.state" }
 Store.__index = Store
 
 local PARTS = {
-  "attempts", -- what the executor of a run records
-  "gc",       -- forgetting
-  "look",     -- reading
-  "notices",  -- the outbox of hooks
+  "attempts",  -- what the executor of a run records
+  "backfills", -- many runs at once, and successes without one
+  "gc",        -- forgetting
+  "look",      -- reading
+  "notices",   -- the outbox of hooks
   "ownership", -- runs that have come loose
-  "runners",  -- processes and their leases
-  "runs",     -- making, claiming, changing runs
-  "slots",    -- the ledger of firing times
-  "waits",    -- what nodes wait for
+  "runners",   -- processes and their leases
+  "runs",      -- making, claiming, changing runs
+  "slots",     -- the ledger of firing times
+  "versions",  -- published flows, their versions, their pauses
+  "waits",     -- what nodes wait for
 }
 
 for _, part in ipairs(PARTS) do

@@ -77,7 +77,8 @@ function variables.check_set(params, settable, set)
   for _, name in ipairs(suggest.keys(params)) do
     local param = params[name]
     if values[name] == nil and param.default == nil and param.time == nil then
-      errors.usage(("param '%s' has no default and is not set"):format(name), ("give it with --set %s=VALUE"):format(name))
+      errors.usage(("param '%s' has no default and is not set"):format(name),
+        ("give it with --set %s=VALUE"):format(name))
     end
   end
   return values
@@ -185,7 +186,8 @@ end
 ---@field value_of fun(name: string): string?  nil: unknown, or an output that is not there yet
 ---@field known fun(name: string, field: string?): boolean  `field`: of the node, which uses it
 ---@field names fun(field: string?): string[]
----@field is_loop fun(name: string): boolean   a variable of the loop that the node is
+---@field loop table<string, true>   the variables of the loop that the node is
+---@field outputs table<string, string[]>  plain names of outputs, with the nodes that have them
 ---@field used {name: string, value: string?, from: string}[]  in the order of first use
 ---@field faults {name: string, message: string}[]
 
@@ -208,7 +210,7 @@ function variables.scope(model, node, moment)
   local upstream = upstream_of(model, node)
   local outputs, cache, busy, set = plain_outputs(upstream), {}, {}, model.set or {}
   local loop = node.kind == "loop" and to_set(kinds.loop_variables(node.spec)) or {}
-  local scope = { used = {}, faults = {} }
+  local scope = { used = {}, faults = {}, outputs = outputs, loop = loop }
 
   local function fault(name, message)
     table.insert(scope.faults, { name = name, message = message })
@@ -255,7 +257,8 @@ function variables.scope(model, node, moment)
   end
   function evaluate.state(_, content)
     local state = moment.states[content.node]
-    return state and (state[content.name] or content.name == "error" and "" or nil), ("state of '%s'"):format(content.node)
+    local value = state and (state[content.name] or content.name == "error" and "") or nil
+    return value, ("state of '%s'"):format(content.node)
   end
   function evaluate.system(_, content) return content(moment, model, node), "system" end
 
@@ -275,8 +278,6 @@ function variables.scope(model, node, moment)
     table.insert(scope.used, entry)
     return entry.value
   end
-
-  function scope.is_loop(name) return loop[name] == true end
 
   function scope.known(name, field) return field == "sql" and loop[name] or defined(name) ~= nil end
 
@@ -329,13 +330,13 @@ end
 --- Names that are defined in more than one place: {name, places = {"the node", ...}}.
 ---@param model tidemill.Model
 ---@param node tidemill.Node
+---@param scope variables.Scope  the node's
 ---@return {name: string, places: string[]}[]
-function variables.clashes(model, node)
+function variables.clashes(model, node, scope)
   local places, doubled = {}, {}
-  local loop = node.kind == "loop" and to_set(kinds.loop_variables(node.spec)) or {}
-  for _, one in ipairs { { "the loop", loop }, { "the node", node.vars }, { "the flow's vars", model.vars },
+  for _, one in ipairs { { "the loop", scope.loop }, { "the node", node.vars }, { "the flow's vars", model.vars },
     { "the flow's params", model.params }, { "the flow's constants", model.constants },
-    { "an upstream output", plain_outputs(upstream_of(model, node)) }, { "the system", system } } do
+    { "an upstream output", scope.outputs }, { "the system", system } } do
     for name in pairs(one[2]) do
       if places[name] then doubled[name] = places[name] else places[name] = {} end
       table.insert(places[name], one[1])

@@ -48,7 +48,7 @@ local function label(node)
   elseif node.kind == "load" then
     what = ("load %s -> %s %s"):format(spec.from, spec.on, spec.into)
   elseif node.kind == "wait_for" then
-    what = ("wait_for %s"):format(spec.what == "previous" and "the previous run" or spec.what .. " " .. (spec[spec.what]))
+    what = "wait_for " .. (spec.what == "previous" and "the previous run" or spec.what .. " " .. spec[spec.what])
   elseif node.kind == "subflow" then
     what = "subflow " .. (spec.flow or spec.file)
   end
@@ -67,12 +67,15 @@ end
 local function shown_value(value, inside)
   if type(value) == "function" then return function_at(value) end
   if condition.is(value) then
-    return condition.call(value) and function_at(condition.call(value)) or table.concat(condition.texts(value), ", and ")
+    local call = condition.call(value)
+    return call and function_at(call) or table.concat(condition.texts(value), ", and ")
   end
   if type(value) ~= "table" then return tostring(value) end
   local parts = {}
   for _, one in ipairs(value) do parts[#parts + 1] = shown_value(one, true) end
-  for _, key in ipairs(suggest.keys(value)) do parts[#parts + 1] = ("%s = %s"):format(key, shown_value(value[key], true)) end
+  for _, key in ipairs(suggest.keys(value)) do
+    parts[#parts + 1] = ("%s = %s"):format(key, shown_value(value[key], true))
+  end
   local text = table.concat(parts, ", ")
   return inside and "{ " .. text .. " }" or text
 end

@@ -354,7 +354,8 @@ function finish.loop(spec, report)
     if spec[name] ~= nil then given[#given + 1] = name end
   end
   if #given ~= 1 then
-    report(given[2], #given == 0 and "needs a list, lists or a count" or ("has both %s and %s"):format(given[1], given[2]),
+    report(given[2], #given == 0 and "needs a list, lists or a count"
+      or ("has both %s and %s"):format(given[1], given[2]),
       "a loop walks over one list, over several in step, or counts")
   end
   if spec.list ~= nil and not spec.lists then

@@ -25,7 +25,7 @@ end
 local function fenced(self, run, f, how)
   local claim = self.claims[run] or error(lost(run), 0)
   return self.db:transaction(function()
-    if not self.db:row("SELECT 1 AS one FROM runs WHERE id = ? AND runner = ? AND epoch = ? AND state <> 'queued'"
+    if not self.db:row("SELECT 1 AS one FROM runs WHERE id = ? AND runner = ? AND epoch = ? AND state IN ('running', 'paused')"
       .. self.db:lock "share", run, claim.runner, claim.epoch) then
       error(lost(run), 0)
     end
@@ -54,7 +54,8 @@ end
 
 -- ---- attempts ----
 
---- An attempt starts, or, if it was polling, goes on; its node is running.
+--- An attempt starts, or, if it was polling, goes on; its node is running. To say so twice
+--- is harmless; an attempt that has ended is not taken up again (conflict).
 ---@param run string
 ---@param node string
 ---@param attempt integer
@@ -65,15 +66,19 @@ function attempts:begin_attempt(run, node, attempt, pool)
     local at = self:now()
     if pool then
       self.db:mutex("tidemill pool " .. pool.pool)
-      local n = self.db:row("SELECT count(*) AS n FROM attempts WHERE pool = ? AND state = 'running'", pool.pool).n
+      local n = self.db:row([[SELECT count(*) AS n FROM attempts WHERE pool = ? AND state = 'running'
+        AND NOT (run_id = ? AND node = ? AND attempt = ?)]], pool.pool, run, node, attempt).n
       if n >= pool.limit then return false, "pool full" end
     end
     if self.db:exec([[UPDATE attempts SET state = 'running', runner = ?, pool = ? WHERE run_id = ? AND node = ?
       AND attempt = ? AND state = 'polling']], claim.runner, pool and pool.pool, run, node, attempt) == 0 then
-      self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, runner, pool, started_at)
-        VALUES (?, ?, ?, 'running', ?, ?, ?)
-        ON CONFLICT (run_id, node, attempt) DO UPDATE SET runner = excluded.runner]], -- told again, without an answer
+      local told = self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, runner, pool, started_at)
+        VALUES (?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (run_id, node, attempt) DO UPDATE SET pool = excluded.pool
+        WHERE attempts.state = 'running' AND attempts.runner = excluded.runner]], -- told again, for want of an answer
         run, node, attempt, claim.runner, pool and pool.pool, at)
+      if told == 0 then
+        error(errors.new("conflict", ("run %s: attempt %d of node '%s' was made before"):format(run, attempt, node)), 0)
+      end
     end
     self.db:exec([[UPDATE nodes SET state = 'running', attempts = ?, message = NULL, next_at = NULL,
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)

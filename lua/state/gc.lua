@@ -19,12 +19,23 @@ local function remove(self, delete, select, ...)
   return count
 end
 
+local DRY = {} -- raised to roll back
+
 --- Removes what ended before now minus `keep_ms`: runs with all that belongs to them, slots,
 --- events, runners; then versions that are neither live nor among the newest of their flow, and
 --- sources, that nothing refers to any more.
----@param options {keep_ms: integer}
+---@param options {keep_ms: integer, dry_run: boolean?}  dry_run: everything is put back
 ---@return {runs: integer, slots: integer, events: integer, runners: integer, versions: integer, sources: integer}
 function gc:gc(options)
+  if options.dry_run then
+    local counts
+    local ok, raised = pcall(self.db.transaction, self.db, function()
+      counts = self:gc { keep_ms = options.keep_ms }
+      error(DRY, 0)
+    end)
+    if ok or raised ~= DRY then error(raised, 0) end
+    return counts
+  end
   local before = self:now() - options.keep_ms
   local counts = { slots = 0 }
   counts.runs = remove(self, "DELETE FROM runs WHERE id IN", [[SELECT id FROM runs WHERE created_at < ?

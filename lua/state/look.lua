@@ -3,12 +3,14 @@
 local common = require "tidemill.state.common"
 local errors = require "tidemill.errors"
 local json = require "json"
+local suggest = require "tidemill.suggest"
 
 local look = {}
 
 local decode_error = common.decode_error
 
-local RUN_COLUMNS = [[SELECT id, flow, file, version, version_no, cause, schedule, slot_at, state, concurrency, priority,
+local RUN_COLUMNS = [[SELECT id, flow, file, version, version_no, cause, schedule, slot_at, state, concurrency,
+  priority,
   scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run, backfill,
   backfill_position, runner, epoch, request, created_at, claimed_at, started_at, ended_at, deadline_at, late_at,
   message, error FROM runs]]
@@ -18,15 +20,35 @@ local function as_run(row)
   return decode_error(row)
 end
 
+---@class tidemill.RunFilter
+---@field flow? string
+---@field state? string
+---@field cause? string
+---@field backfill? string
+---@field parent? string       subflows of this run
+---@field active? boolean      queued, running or paused
+---@field since? integer       created at this time or later, ms
+---@field before? integer      created before, ms
+---@field business_from? integer  business time at or after, ms
+---@field business_to? integer    business time at or before, ms
+---@field scheduled? integer   of this scheduled time
+---@field limit? integer       (default 20)
+
+-- Each filter as a condition.
+local CONDITIONS = { flow = "flow = ?", state = "state = ?", cause = "cause = ?", backfill = "backfill = ?",
+  parent = "parent_run = ?", since = "created_at >= ?", before = "created_at < ?", business_from = "business_at >= ?",
+  business_to = "business_at <= ?", scheduled = "scheduled_at = ?" }
+
 --- Runs, newest first.
----@param filter? {flow: string?, state: string?, limit: integer?}
+---@param filter? tidemill.RunFilter
 ---@return table[]
 function look:runs(filter)
   filter = filter or {}
   local where, values = {}, {}
-  for _, key in ipairs { "flow", "state" } do
-    if filter[key] then where[#where + 1], values[#values + 1] = key .. " = ?", filter[key] end
+  for _, key in ipairs(suggest.keys(CONDITIONS)) do
+    if filter[key] then where[#where + 1], values[#values + 1] = CONDITIONS[key], filter[key] end
   end
+  if filter.active then where[#where + 1] = "state IN ('queued', 'running', 'paused')" end
   values[#values + 1] = filter.limit or 20
   local rows = self.db:query(RUN_COLUMNS .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
     .. " ORDER BY created_at DESC, id DESC LIMIT ?", table.unpack(values))
@@ -111,6 +133,117 @@ function look:logs(run, node, attempt)
   if attempt then where, values[#values + 1] = where .. " AND attempt = ?", attempt end
   return self.db:query("SELECT node, attempt, seq, at, stream, level, line FROM logs WHERE " .. where
     .. (node and " ORDER BY attempt, seq" or " ORDER BY at, node, attempt, seq"), table.unpack(values))
+end
+
+--- The lines that follow those of `seen`, which is brought up to date, in order of time.
+---@param run string
+---@param node? string
+---@param attempt? integer
+---@param seen table<string, integer>  by node and attempt, the last `seq`
+---@param limit? integer               most of one attempt (default 5000)
+---@return table[]
+function look:logs_after(run, node, attempt, seen, limit)
+  local list = {}
+  for _, one in ipairs(self:attempts(run, node)) do
+    if not attempt or one.attempt == attempt then
+      local key = one.node .. "\0" .. one.attempt
+      local rows = self.db:query([[SELECT node, attempt, seq, at, stream, level, line FROM logs
+        WHERE run_id = ? AND node = ? AND attempt = ? AND seq > ? ORDER BY seq LIMIT ?]], run, one.node, one.attempt,
+        seen[key] or 0, limit or 5000)
+      if #rows > 0 then seen[key] = rows[#rows].seq end
+      for i, row in ipairs(rows) do list[#list + 1], row.order = row, i end
+    end
+  end
+  table.sort(list, function(a, b)
+    if a.at ~= b.at then return a.at < b.at end
+    if a.node ~= b.node then return a.node < b.node end
+    if a.attempt ~= b.attempt then return a.attempt < b.attempt end
+    return a.order < b.order
+  end)
+  return list
+end
+
+--- The last `limit` lines of a run, a node or an attempt, in order.
+function look:logs_tail(run, node, attempt, limit)
+  local where, values = "run_id = ?", { run }
+  if node then where, values[#values + 1] = where .. " AND node = ?", node end
+  if attempt then where, values[#values + 1] = where .. " AND attempt = ?", attempt end
+  values[#values + 1] = limit
+  local rows = self.db:query("SELECT node, attempt, seq, at, stream, level, line FROM logs WHERE " .. where
+    .. (node and " ORDER BY attempt DESC, seq DESC" or " ORDER BY at DESC, node DESC, attempt DESC, seq DESC")
+    .. " LIMIT ?", table.unpack(values))
+  local list = {}
+  for i = #rows, 1, -1 do list[#list + 1] = rows[i] end
+  return list
+end
+
+--- Live `serve` processes: alive, their lease not run out.
+---@return table[]  rows of `runners`
+function look:servers()
+  local live = {}
+  for _, row in ipairs(self:runners()) do
+    if row.kind == "serve" and row.lease_until >= self:now() then live[#live + 1] = row end
+  end
+  return live
+end
+
+--- The notices of a run: {id, what, target, state, attempts, next_at, error, created_at, ended_at}.
+function look:notices(run)
+  local rows = self.db:query([[SELECT id, what, target, state, attempts, next_at, error, created_at, ended_at
+    FROM notices WHERE run_id = ? ORDER BY created_at, id]], run)
+  for _, row in ipairs(rows) do
+    row.target = json.decode(row.target)
+    decode_error(row)
+  end
+  return rows
+end
+
+--- The ledger row that a firing time falls into; nil if there is none.
+---@param flow string
+---@param at integer
+---@return table?
+function look:slot(flow, at)
+  return self.db:row([[SELECT schedule, slot_at, first_at, slot_count, state, run_id, reason, version_no, created_at
+    FROM slots WHERE flow = ? AND slot_at >= ? AND coalesce(first_at, slot_at) <= ?
+    ORDER BY slot_at, schedule LIMIT 1]], flow, at, at)
+end
+
+--- What keeps a queued run of a flow that does not run in parallel: those running, and those
+--- queued that go first.
+---@param run table  a row
+---@return table[] rows  id, state, cause, scheduled_at
+function look:in_the_way(run)
+  if run.concurrency == "parallel" or run.cause == "manual" then return {} end
+  return self.db:query([[SELECT id, state, cause, scheduled_at FROM runs q WHERE q.flow = ? AND q.cause <> 'manual'
+    AND q.id <> ? AND (q.state IN ('running', 'paused') OR q.state = 'queued' AND q.backfill IS NULL
+    AND (q.priority > ? OR q.priority = ? AND (q.scheduled_at < ? OR q.scheduled_at = ? AND q.id < ?))
+    AND (q.cause NOT IN ('schedule', 'event') OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = q.flow
+    AND f.paused_at IS NOT NULL))) ORDER BY q.state DESC, q.scheduled_at, q.id LIMIT 5]], run.flow, run.id,
+    run.priority, run.priority, run.scheduled_at, run.scheduled_at, run.id)
+end
+
+--- A backfill and how far it is: its row, with `running`, `waiting` and `ended` counted.
+---@param id string
+---@return table?
+function look:backfill(id)
+  local row = self.db:row([[SELECT id, flow, from_at, to_at, ordering, jobs, created_at, created_by, total
+    FROM backfills WHERE id = ?]], id)
+  if not row then return nil end
+  row.running, row.waiting, row.ended = 0, 0, 0
+  for _, one in ipairs(self.db:query([[SELECT state, count(*) AS n FROM runs WHERE backfill = ?
+    GROUP BY state]], id)) do
+    local what = (one.state == "running" or one.state == "paused") and "running"
+      or one.state == "queued" and "waiting" or "ended"
+    row[what] = row[what] + one.n
+  end
+  return row
+end
+
+--- How many attempts are in a pool now.
+---@param pool string
+---@return integer
+function look:pool_taken(pool)
+  return self.db:row("SELECT count(*) AS n FROM attempts WHERE pool = ? AND state = 'running'", pool).n
 end
 
 --- Decisions in order.

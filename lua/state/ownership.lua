@@ -9,7 +9,8 @@ local ownership = {}
 ---@return boolean ended
 function ownership:mark_orphan(run, reason)
   return self.db:transaction(function()
-    local row = self.db:row([[SELECT id, flow, version, cause FROM runs WHERE id = ? AND runner IS NULL
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings FROM runs
+      WHERE id = ? AND runner IS NULL
       AND state IN ('running', 'paused')]] .. self.db:lock "wait", run)
     if not row then return false end
     local at = self:now()
@@ -22,7 +23,8 @@ function ownership:mark_orphan(run, reason)
       ended_at = ?, epoch = epoch + 1, request = NULL
       WHERE id = ?]], reason, at, run)
     self:decide_in(run, nil, "orphan", reason)
-    self:add_notices_in(row, "failure")
+    local document = self:document(row.version)
+    self:add_notices_in(row, document and document.hooks, "failure")
     return true
   end)
 end

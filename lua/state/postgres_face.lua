@@ -164,6 +164,7 @@ local function run(self, conn, method, sql, args)
 end
 
 local function same_values(rows)
+  rows.affected, rows.columns, rows.command = nil, nil, nil
   for _, row in ipairs(rows) do
     for key, value in pairs(row) do
       if value == pg.null then

@@ -98,7 +98,7 @@ end
 ---@field backfill_position? integer
 ---@field deadline? integer     when it is late
 ---@field runner? string        the one runner that may claim it, while that lives
----@field state? "queued"|"skipped"|"success"  (default "queued"); of the others there are no nodes
+---@field state? "queued"|"skipped"|"success"  (default "queued"); of the others there are no nodes without `done`
 ---@field message? string       why it is in this state
 ---@field nodes table[]         the document's: name, kind, after
 ---@field done? table<string, {outputs: table?}>  nodes that count as done, with their outputs
@@ -116,6 +116,12 @@ local function insert_nodes(self, id, run, at)
   common.insert(self.db, [[INSERT INTO nodes (run_id, node, position, kind, upstream, state, ended_at, message)
     VALUES]], 8, rows)
   common.insert(self.db, "INSERT INTO outputs (run_id, node, name, value) VALUES", 4, outputs)
+end
+
+-- A backfill gets an active run: claims must look at it, and must not close it meanwhile.
+local function open_backfill(self, id)
+  local row = self.db:row("SELECT open FROM backfills WHERE id = ?" .. self.db:lock "wait", id)
+  if row and row.open == 0 then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ?", id) end
 end
 
 --- Makes a run in the transaction under way; see create_run.
@@ -141,8 +147,8 @@ function runs:create_run_in(run)
     encode(run.settings), run.parent_run, run.parent_node, root or id, run.of_run, run.backfill,
     run.backfill_position, state == "queued" and run.runner or nil, at, OVER[state] and at or nil, run.deadline,
     run.message) == 1
-  if not OVER[state] then insert_nodes(self, id, run, at) end
-  if run.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ? AND open = 0", run.backfill) end
+  if not OVER[state] or run.done then insert_nodes(self, id, run, at) end
+  if run.backfill then open_backfill(self, run.backfill) end
   return id
 end
 
@@ -157,15 +163,16 @@ end
 
 local FREE = "r.runner IS NULL AND r.backfill IS NULL AND r.state IN ('queued', 'running')"
 
--- A queued run that its flow lets start now, as far as one can see without locks.
+-- A queued run that its flow lets start now, as far as one can see without locks. The
+-- condition of a partial index stands in full, for SQLite finds it by that.
 local MAY_START = [[(r.state = 'running' OR (
   (r.cause NOT IN ('schedule', 'event')
     OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = r.flow AND f.paused_at IS NOT NULL))
   AND (r.concurrency = 'parallel' OR r.cause = 'manual' OR (
-    NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('running', 'paused')
-      AND q.cause <> 'manual')
-    AND NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state = 'queued' AND q.cause <> 'manual'
-      AND (q.priority > r.priority OR (q.priority = r.priority AND (q.scheduled_at < r.scheduled_at
+    NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('queued', 'running', 'paused')
+      AND q.state IN ('running', 'paused') AND q.cause <> 'manual')
+    AND NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('queued', 'running', 'paused')
+      AND q.state = 'queued' AND q.cause <> 'manual' AND (q.priority > r.priority OR (q.priority = r.priority AND (q.scheduled_at < r.scheduled_at
         OR (q.scheduled_at = r.scheduled_at AND q.id < r.id))))
       AND q.backfill IS NULL
       AND (q.cause NOT IN ('schedule', 'event')
@@ -176,23 +183,30 @@ local ORDER = " ORDER BY r.priority DESC, r.scheduled_at, r.id LIMIT ?"
 
 local function add(list, rows) table.move(rows, 1, #rows, #list + 1, list) end
 
--- The next runs of each open backfill, and its mutex.
+local OF_BACKFILL = " WHERE r.backfill = ? AND r.state IN ('queued', 'running', 'paused') AND r.state = '%s' AND r.runner IS NULL"
+local LOST_OF_BACKFILL, NEXT_OF_BACKFILL = OF_BACKFILL:format "running", OF_BACKFILL:format "queued"
+
+-- Closes a backfill of which no run is active, unless one is being made.
+local function close_backfill(self, id)
+  if self.db:row("SELECT id FROM backfills WHERE id = ?" .. self.db:lock "skip", id) and not self.db:row([[SELECT id
+    FROM runs WHERE backfill = ? AND state IN ('queued', 'running', 'paused') LIMIT 1]], id) then
+    self.db:exec("UPDATE backfills SET open = 0 WHERE id = ?", id)
+  end
+end
+
+-- The next runs of each open backfill, whose mutex is taken.
 local function backfill_candidates(self, limit)
-  local list = {}
+  local list, skip = {}, self.db:lock "skip"
   for _, b in ipairs(self.db:query "SELECT id, jobs FROM backfills WHERE open = 1 ORDER BY id") do
     self.db:mutex("tidemill backfill " .. b.id)
-    local active = self.db:row([[SELECT count(*) AS n, coalesce(sum(CASE WHEN r.state = 'queued' THEN 0 ELSE 1 END), 0)
-      AS busy, coalesce(sum(CASE WHEN r.state = 'running' AND r.runner IS NULL THEN 1 ELSE 0 END), 0) AS lost
-      FROM runs r WHERE r.backfill = ? AND r.state IN ('queued', 'running', 'paused')]], b.id)
-    if active.n == 0 then
-      self.db:exec("UPDATE backfills SET open = 0 WHERE id = ?", b.id)
-    end
-    local left = math.min(b.jobs - math.tointeger(active.busy) + math.tointeger(active.lost), limit)
-    if left > 0 and active.n > 0 then
-      add(list, self.db:query(CANDIDATE .. [[ WHERE r.backfill = ? AND r.runner IS NULL
-        AND r.state IN ('queued', 'running') AND ]] .. MAY_START .. [[
-        ORDER BY CASE WHEN r.state = 'running' THEN 0 ELSE 1 END, r.backfill_position LIMIT ?]]
-        .. self.db:lock "skip", b.id, left))
+    add(list, self.db:query(CANDIDATE .. LOST_OF_BACKFILL .. ORDER .. skip, b.id, limit))
+    local busy = self.db:row([[SELECT count(*) AS n FROM runs WHERE backfill = ? AND state IN ('queued', 'running',
+      'paused') AND state IN ('running', 'paused')]], b.id).n
+    if busy < b.jobs then
+      local queued = self.db:query(CANDIDATE .. NEXT_OF_BACKFILL .. " AND " .. MAY_START
+        .. " ORDER BY r.backfill_position LIMIT ?" .. skip, b.id, math.min(b.jobs - busy, limit))
+      add(list, queued)
+      if busy == 0 and #queued == 0 then close_backfill(self, b.id) end
     end
   end
   return list
@@ -235,8 +249,8 @@ local function busy_flows(self, list)
   table.sort(names)
   for _, flow in ipairs(names) do
     self.db:mutex("tidemill flow " .. flow)
-    busy[flow] = self.db:row([[SELECT 1 AS one FROM runs WHERE flow = ? AND state IN ('running', 'paused')
-      AND cause <> 'manual' LIMIT 1]], flow) ~= nil
+    busy[flow] = self.db:row([[SELECT 1 AS one FROM runs WHERE flow = ?
+      AND state IN ('queued', 'running', 'paused') AND state <> 'queued' AND cause <> 'manual' LIMIT 1]], flow) ~= nil
   end
   return busy
 end
@@ -394,8 +408,8 @@ end
 
 -- ---- after the end ----
 
---- Has a run that ended go on: its failed, canceled and skipped nodes, or those named, wait
---- again, and it is queued. Failures that were tolerated stay. Raises not_found, and conflict
+--- Has a run that ended go on: its nodes without success, or those named, wait again, and it
+--- is queued. Failures that were tolerated stay. Raises not_found, and conflict
 --- if the run has not ended or nothing of it is to be done.
 ---@param run string
 ---@param names? string[]
@@ -416,14 +430,14 @@ function runs:restore_run(run, names, reason, runner)
       self.db:exec("DELETE FROM outputs WHERE run_id = ? AND node = ?", run, name)
     end
     if not names then
-      count = self.db:exec(again .. "state IN ('failed', 'canceled', 'skipped') AND tolerated = 0", run)
+      count = self.db:exec(again .. "state <> 'success' AND tolerated = 0", run)
     end
     if count == 0 then
       error(errors.new("conflict", ("run %s has nothing to restore"):format(run)), 0)
     end
     self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
       message = NULL, error = NULL WHERE id = ?]], runner, run)
-    if row.backfill then self.db:exec("UPDATE backfills SET open = 1 WHERE id = ?", row.backfill) end
+    if row.backfill then open_backfill(self, row.backfill) end
     self:decide_in(run, nil, "restore", reason or ("%d node%s to run"):format(count, count == 1 and "" or "s"))
     return count
   end)
@@ -467,13 +481,14 @@ local function listened(self)
   return self.listened
 end
 
---- Records the success of a run, or of its node, if some published flow waits for it; in the
---- transaction under way, as late in it as can be. `seq` is the order of commits.
+--- Records the success of a run, or of its node, once, if some published flow waits for it; in
+--- the transaction under way, as late in it as can be. `seq` is the order of commits.
 ---@param run {id: string, flow: string, cause: string, scheduled_at: integer}
 ---@param node string  "" for the run itself
 function runs:add_event_in(run, node)
   if not listened(self)[run.flow .. "\0" .. node] then return end
   self.db:mutex "tidemill events"
+  if self.db:row("SELECT seq FROM events WHERE run_id = ? AND node = ?", run.id, node) then return end
   self.db:exec([[INSERT INTO events (seq, flow, node, run_id, cause, scheduled_at, at)
     VALUES ((SELECT coalesce(max(seq), 0) + 1 FROM events), ?, ?, ?, ?, ?, ?)]],
     run.flow, node, run.id, run.cause, run.scheduled_at, self:now())

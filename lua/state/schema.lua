@@ -73,6 +73,17 @@ return {
   );
   CREATE INDEX flows_by_next ON flows (next_at) WHERE next_at IS NOT NULL;
 
+  CREATE TABLE flow_log (           -- who did what to a flow
+    flow       TEXT NOT NULL,
+    seq        BIGINT NOT NULL,
+    at         BIGINT NOT NULL,
+    by_user    TEXT NOT NULL,
+    what       TEXT NOT NULL,       -- publish rollback unpublish pause resume
+    version_no INTEGER,
+    reason     TEXT,
+    PRIMARY KEY (flow, seq)
+  );
+
   CREATE TABLE slots (              -- the ledger: what became of each firing time
     flow       TEXT NOT NULL,
     schedule   TEXT NOT NULL,       -- main, event
@@ -132,7 +143,7 @@ return {
     WHERE request IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_of_flow_active ON runs (flow, state, priority DESC, scheduled_at, id)
     WHERE state IN ('queued', 'running', 'paused');
-  CREATE INDEX runs_of_backfill ON runs (backfill, backfill_position)
+  CREATE INDEX runs_of_backfill ON runs (backfill, state, backfill_position)
     WHERE backfill IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_by_deadline ON runs (deadline_at)
     WHERE deadline_at IS NOT NULL AND late_at IS NULL AND state IN ('queued', 'running', 'paused');
@@ -270,6 +281,7 @@ return {
     at           BIGINT NOT NULL
   );
   CREATE INDEX events_by_flow ON events (flow, node, seq);
+  CREATE UNIQUE INDEX events_by_run ON events (run_id, node);
 
   CREATE TABLE event_uses (
     flow      TEXT NOT NULL,

@@ -8,7 +8,7 @@ local suite = require "tests.support.state_suite"
 
 suite.define("TestState", function()
   local uri = pgtest.database "tm_state"
-  return function(options) return state.open(uri, options) end, function() pgtest.drop "tm_state" end
+  return function(options) return state.open(uri, options) end, function() pgtest.drop "tm_state" end, uri
 end)
 
 os.exit(lu.LuaUnit.run())

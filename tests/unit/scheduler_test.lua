@@ -261,7 +261,7 @@ end
 -- A success of a flow at a scheduled time, as the end of its run records it.
 local function succeed(w, flow, node, scheduled, cause)
   w.store.db:transaction(function()
-    w.store:add_event_in({ id = flow .. tostring(scheduled), flow = flow, cause = cause or "schedule",
+    w.store:add_event_in({ id = flow .. scheduled .. (cause or ""), flow = flow, cause = cause or "schedule",
       scheduled_at = scheduled }, node)
   end)
 end

@@ -11,7 +11,7 @@ suite.define("TestState", function()
   local file = ("%s/state-%d.db"):format(os.getenv "TM_TMP" or "/tmp", count)
   local function clean() os.execute(("rm -f %s %s-wal %s-shm"):format(file, file, file)) end
   clean()
-  return function(options) return state.open("sqlite:" .. file, options) end, clean
+  return function(options) return state.open("sqlite:" .. file, options) end, clean, "sqlite:" .. file
 end)
 
 TestSqlite = {}

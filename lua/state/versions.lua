@@ -1,0 +1,254 @@
+--- Published flows: versions, which one is live, pauses, and the history of these.
+---
+--- A version is a number of a flow and the hash of stored sources; it never changes. The row in
+--- `flows` says which one is live, with what the scheduler needs of it. Publishing keeps the
+--- cursor of a schedule that goes on unchanged, so that what was missed is still dealt with by
+--- its policy; a schedule that changes or ends first has its open slots written into the
+--- ledger (Store:settle_slots). Every change leaves a row in flow_log: who, when, what.
+
+local calendar = require "tidemill.calendar"
+local errors = require "tidemill.errors"
+local json = require "json"
+local suggest = require "tidemill.suggest"
+
+local versions = {}
+-- ---- finding flows ----
+
+local FLOW = [[SELECT flow, file, version_no, hash, schedule, policy, published_at, cursor_at, next_at, paused_at,
+  paused_by, pause_reason FROM flows]]
+
+local function decode(row)
+  if not row then return nil end
+  row.schedule = row.schedule and json.decode(row.schedule)
+  row.policy = row.policy and json.decode(row.policy) or {}
+  row.timezone = row.policy.timezone or "UTC"
+  return row
+end
+
+--- Every flow that was ever published, by name.
+function versions:flows()
+  local rows = self.db:query(FLOW .. " ORDER BY flow")
+  for _, row in ipairs(rows) do decode(row) end
+  return rows
+end
+
+--- A published flow by its name; nil when there is none.
+---@param name string
+function versions:flow(name)
+  return decode(self.db:row(FLOW .. " WHERE flow = ?", name))
+end
+
+--- The flow that a person means: its name, the start of one that fits no other, or the path of its
+--- file. Raises not_found with the nearest name, or usage when several fit.
+---@param word string
+---@param path? string  `word` as an absolute path
+function versions:find_flow(word, path)
+  local rows, fits, names = self:flows(), {}, {}
+  for i, row in ipairs(rows) do
+    if row.flow == word then return row end
+    names[i] = row.flow
+    if row.file == path then table.insert(fits, 1, row) end
+  end
+  if #fits == 1 then return fits[1] end
+  for _, row in ipairs(#fits == 0 and rows or {}) do
+    if row.flow:sub(1, #word):lower() == word:lower() then fits[#fits + 1] = row end
+  end
+  if #fits == 1 then return fits[1] end
+  if #fits > 1 then
+    local which = {}
+    for i, row in ipairs(fits) do which[i] = ("'%s'"):format(row.flow) end
+    errors.usage(("'%s' fits several flows: %s"):format(word, table.concat(which, ", ")))
+  end
+  error(errors.new("not_found", ("there is no published flow '%s'"):format(word),
+    { hint = suggest.hint(word, names, "flows") or "tidemill publish FLOW.lua publishes one" }), 0)
+end
+
+-- ---- versions ----
+
+--- The versions of a flow, newest first, with `live`.
+---@param name string
+function versions:versions(name)
+  local rows = self.db:query([[SELECT v.number, v.hash, v.comment, v.published_at, v.published_by,
+    CASE WHEN f.version_no = v.number THEN 1 ELSE 0 END AS live
+    FROM versions v LEFT JOIN flows f ON f.flow = v.flow WHERE v.flow = ? ORDER BY v.number DESC]], name)
+  for _, row in ipairs(rows) do row.live = row.live == 1 end
+  return rows
+end
+
+--- One version with its document and sources. Raises not_found.
+---@param number? integer  default: the newest
+function versions:version(name, number)
+  local row = self.db:row([[SELECT number, hash, comment, published_at, published_by FROM versions
+    WHERE flow = ? AND (number = ? OR ? IS NULL) ORDER BY number DESC LIMIT 1]], name, number, number)
+  if not row then
+    error(errors.new("not_found", ("flow '%s' has no version %s"):format(name, number or "yet"),
+      { hint = ("see 'tidemill versions %s'"):format(name:find "%s" and "'" .. name .. "'" or name) }), 0)
+  end
+  local source = self:source(row.hash)
+  row.flow, row.document, row.sources = name, source.document, source.sources
+  return row
+end
+
+local function log(self, name, by, what, number, reason)
+  self.db:exec([[INSERT INTO flow_log (flow, seq, at, by_user, what, version_no, reason)
+    VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM flow_log WHERE flow = ?), ?, ?, ?, ?, ?)]],
+    name, name, self:now(), by, what, number, reason)
+end
+
+--- The history of a flow: {seq, at, by_user, what, version_no, reason}, oldest first.
+function versions:flow_log(name)
+  return self.db:query("SELECT seq, at, by_user, what, version_no, reason FROM flow_log WHERE flow = ? ORDER BY seq",
+    name)
+end
+
+local function policy_of(document)
+  return { concurrency = document.concurrency, missed = document.missed, timezone = document.timezone,
+    priority = document.priority, deadline_s = document.deadline_s }
+end
+
+-- Points the flow at a version, inside a transaction. `keep` leaves the cursor where it is.
+local function go_live(self, v, keep, scheduled)
+  local now, document = self:now(), v.document
+  local schedule = scheduled and document.schedule or nil
+  local before = keep and self.db:row("SELECT cursor_at FROM flows WHERE flow = ?", v.flow)
+  local cursor = before and before.cursor_at or now
+  local next_at = calendar.next(schedule, cursor)[1]
+  if keep and schedule and schedule.kind == "event" then next_at = now end -- to be looked at: it may await events
+  self.db:exec([[INSERT INTO flows (flow, file, version_no, hash, schedule, policy, published_at, cursor_at, next_at,
+    changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (flow) DO UPDATE SET file = excluded.file, version_no = excluded.version_no, hash = excluded.hash,
+    schedule = excluded.schedule, policy = excluded.policy, published_at = excluded.published_at,
+    cursor_at = excluded.cursor_at, next_at = excluded.next_at, changed = excluded.changed]],
+    v.flow, document.file, v.number, v.hash, schedule and json.encode(schedule) or nil,
+    json.encode(policy_of(document)), now, cursor, next_at, now)
+  self:touch()
+end
+
+-- Before the live schedule changes or ends: what is open of it goes into the ledger. Returns whether
+-- the cursor stays: the schedule goes on as it was, or follows where the old one was settled.
+local function settle(self, row, schedule, reason)
+  if not row or not row.version_no or not row.schedule then return false end
+  if schedule and json.encode(schedule) == json.encode(row.schedule) then return true end
+  self:settle_slots(row.flow, "superseded", reason, self:now())
+  return schedule ~= nil and schedule.kind ~= "event" and row.schedule.kind ~= "event"
+end
+
+---@class tidemill.Publishing
+---@field flow string
+---@field hash string
+---@field document table
+---@field sources table
+---@field by string         "user@host"
+---@field comment? string
+---@field scheduled boolean  whether the schedule is on
+
+--- Makes a version and points the flow at it. A version that is live as it stands stays so.
+---@param p tidemill.Publishing
+---@return {number: integer, changed: boolean, before: table?}  `before`: the flow's row as it was
+function versions:publish(p)
+  local before = self:flow(p.flow)
+  local schedule = p.scheduled and p.document.schedule or nil
+  local is_on = before and before.schedule ~= nil
+  if before and before.version_no and before.hash == p.hash and is_on == (schedule ~= nil) then
+    return { number = before.version_no, changed = false, before = before }
+  end
+  self:save_source(p.hash, p.document, p.sources)
+  local keep = settle(self, before, schedule, "a new version has another schedule")
+  local number
+  self.db:transaction(function()
+    self.db:exec("INSERT INTO flows (flow, file, changed) VALUES (?, ?, ?) ON CONFLICT (flow) DO NOTHING",
+      p.flow, p.document.file, self:now())
+    self.db:row("SELECT flow FROM flows WHERE flow = ?" .. self.db:lock "wait", p.flow) -- one publisher at a time
+    local last = self.db:row("SELECT max(number) AS number FROM versions WHERE flow = ?", p.flow).number or 0
+    number = before and before.version_no and before.hash == p.hash and before.version_no or last + 1
+    if number > last then
+      self.db:exec([[INSERT INTO versions (flow, number, hash, comment, published_at, published_by)
+        VALUES (?, ?, ?, ?, ?, ?)]], p.flow, number, p.hash, p.comment, self:now(), p.by)
+    end
+    go_live(self, { flow = p.flow, number = number, hash = p.hash, document = p.document }, keep, p.scheduled)
+    log(self, p.flow, p.by, "publish", number, p.comment)
+  end)
+  return { number = number, changed = true, before = before }
+end
+
+-- The version that was live before the one that is.
+local function previous(self, row)
+  local history = self:flow_log(row.flow)
+  for i = #history, 1, -1 do
+    local number = history[i].version_no
+    if number and (history[i].what == "publish" or history[i].what == "rollback") and number ~= row.version_no then
+      return number
+    end
+  end
+  errors.usage(("flow '%s' has no version before %s"):format(row.flow, row.version_no or "this"),
+    "name one: tidemill rollback FLOW N")
+end
+
+--- Points the flow at an earlier version again, its schedule as that version has it.
+---@param name string
+---@param number? integer  default: the version that was live before
+---@return {number: integer, changed: boolean, before: table, version: table}
+function versions:rollback(name, number, by, reason)
+  local before = self:flow(name)
+  local version = self:version(name, number or previous(self, before))
+  if before.version_no == version.number then
+    return { number = version.number, changed = false, before = before, version = version }
+  end
+  local keep = settle(self, before, version.document.schedule, ("rolled back to version %d"):format(version.number))
+  self.db:transaction(function()
+    go_live(self, version, keep, true)
+    log(self, name, by, "rollback", version.number, reason)
+  end)
+  return { number = version.number, changed = true, before = before, version = version }
+end
+
+--- Takes the flow off its schedule; its versions and runs stay. False when it is unpublished.
+function versions:unpublish(name, by, reason)
+  local before = self:flow(name)
+  if not before.version_no then return false end
+  settle(self, before, nil, "unpublished")
+  self.db:transaction(function()
+    self.db:exec([[UPDATE flows SET version_no = NULL, hash = NULL, schedule = NULL, next_at = NULL, cursor_at = NULL,
+      changed = ? WHERE flow = ?]], self:now(), name)
+    log(self, name, by, "unpublish", before.version_no, reason)
+    self:touch()
+  end)
+  return true
+end
+
+-- ---- pauses ----
+
+--- Nothing of the schedule fires while a flow is paused. False when it is paused already.
+function versions:pause_flow(name, by, reason)
+  local paused
+  self.db:transaction(function()
+    paused = self.db:exec([[UPDATE flows SET paused_at = ?, paused_by = ?, pause_reason = ?, changed = ?
+      WHERE flow = ? AND paused_at IS NULL]], self:now(), by, reason, self:now(), name) == 1
+    if paused then
+      log(self, name, by, "pause", nil, reason)
+      self:touch()
+    end
+  end)
+  return paused
+end
+
+--- Ends a pause; the slots that fell into it become `skipped` in the ledger. False when it is not paused.
+function versions:resume_flow(name, by, reason)
+  local row = self:flow(name)
+  if not row.paused_at then return false end
+  if row.version_no and row.schedule then
+    self:settle_slots(name, "skipped", ("paused by %s%s"):format(row.paused_by,
+      row.pause_reason and ": " .. row.pause_reason or ""), self:now())
+  end
+  self.db:transaction(function()
+    local now = self:now()
+    self.db:exec([[UPDATE flows SET paused_at = NULL, paused_by = NULL, pause_reason = NULL, changed = ?
+      WHERE flow = ?]], now, name)
+    self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ? AND schedule IS NOT NULL", now, name) -- to be looked at
+    log(self, name, by, "resume", nil, reason)
+    self:touch()
+  end)
+  return true
+end
+
+return versions
