@@ -71,7 +71,7 @@ function runner.new(options)
   local store = options.store
   return setmetatable({ store = store, spawner = options.spawner, clock = options.clock,
     wall = options.wall or function() return store:now() end, kind = options.kind, jobs = options.jobs,
-    pools = options.pools or function() end, emit = options.emit or function() end, root = options.root,
+    pools = options.pools or function() end, emit = options.emit or function() end, root = options.root or options.roots and options.roots[1],
     lease_ms = options.lease_ms or 15000, hold = options.hold,
     on_reaped = options.on_reaped or function() end, log = options.log or function() end, random = options.random,
     most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), runs = {}, count = 0, by_child = {},
