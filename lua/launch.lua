@@ -140,8 +140,8 @@ local function displays(options)
 end
 
 -- Steps until the runner is over. Signals are counted: the first cancels, the next kills.
-local function drive(r, children, display)
-  local events, seen, root = {}, 0, r.root
+local function drive(r, children, display, seen)
+  local events, root = {}, r.root
   display.begin(root)
   while true do
     local at = r:step(events)
@@ -173,11 +173,12 @@ function launch.execute(options)
     jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store), emit = display.event,
     pools = function(name) return options.pools and options.pools[name] end,
     on_reaped = end_orphans(store, options.say or default_say) }
+  local seen = signal.take() -- at a prompt: those of before were meant for something else
   signal.defer(true) -- from here on a signal ends the run, not just the process
   local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
   local runs = options.runs(r:register())
   r:drive(runs)
-  local ok, raised = pcall(drive, r, children, display)
+  local ok, raised = pcall(drive, r, children, display, seen)
   local left, why = pcall(r.close, r)
   if not ok then
     pcall(store.mark_orphan, store, r.root, "the runner failed")
