@@ -83,7 +83,8 @@ function Lines.result(result)
   if result.ok then return print("ok      " .. result.test) end
   print(("FAILED  %s"):format(result.test))
   local lines = errors.lines(result.error)
-  lines[1] = ("  %s:%d: %s"):format(result.file, result.line, result.error.message)
+  local message, place = result.error.message, ("%s:%d: "):format(result.file, result.line)
+  lines[1] = "  " .. (message:sub(1, #place) == place and message or place .. message)
   for i = 2, #lines do lines[i] = "  " .. lines[i]:gsub("\n", "\n  ") end
   print(table.concat(lines, "\n"))
 end

@@ -61,8 +61,10 @@ end
 ---@field states table<string, table>
 ---@field stubs {postgres: table, store: table}
 
--- Outputs as variables see them: texts.
-local function as_texts(outputs)
+--- Outputs as variables see them: texts.
+---@param outputs table<string, table<string, string|number|boolean>>
+---@return table<string, table<string, string>>
+function attempt.as_texts(outputs)
   local texts = {}
   for node, values in pairs(outputs) do
     texts[node] = {}
@@ -77,7 +79,7 @@ end
 ---@return tidemill.PlannedNode
 function attempt.planned(moment, name)
   return plan.node(moment.model, name, { scheduled = moment.scheduled, run_id = "RUN_ID",
-    outputs = as_texts(moment.outputs), states = moment.states })
+    outputs = attempt.as_texts(moment.outputs), states = moment.states })
 end
 
 --- Whether a node's `when`, or the condition of a branch, holds, and why. True without one.

@@ -48,12 +48,7 @@ function play.skip(_, _, outcome) return { ok = true, skip = outcome.message or 
 function play.close(_, _, outcome) return { ok = true, closed = outcome.message or "closed by the test" } end
 function play.crash() return { signal = "SIGKILL" } end
 
-function play.timeout(self, job)
-  if not self.model.by_name[job.node].timeout then
-    errors.usage(("node '%s' has no timeout, so it would never end"):format(job.node))
-  end
-  return { never = true }
-end
+function play.timeout() return { never = true } end
 
 function play.call(self, job)
   local done = attempt.call({ model = self.model, scheduled = self.scheduled, outputs = job.upstream,
@@ -83,8 +78,14 @@ local function before_body(self, job)
   return { ok = true, closed = not holds and why or nil, outputs = { result = tostring(holds) } }
 end
 
+-- How an attempt goes and how long it takes. Raises only where the test itself is wrong.
 local function played(self, job)
   local outcome = outcome_of(self, job)
+  local takes = outcome.after or self.takes[job.node]
+  local seconds = takes and (units.duration(takes) or errors.usage(("'%s' is no duration"):format(tostring(takes))))
+  if outcome.state == "timeout" and not self.model.by_name[job.node].timeout then
+    errors.usage(("node '%s' has no timeout, so it would never end"):format(job.node))
+  end
   local ok, how = pcall(function()
     return before_body(self, job) or play[outcome.state](self, job, outcome)
   end)
@@ -95,9 +96,7 @@ local function played(self, job)
     for name, value in pairs(how.outputs or {}) do outputs[name] = value end
     how.outputs = outputs
   end
-  local takes = outcome.after or self.takes[job.node]
-  how.after = takes and math.ceil((units.duration(takes) or errors.usage(("'%s' is no duration"):format(takes))) * 1000)
-    or TAKES_MS
+  how.after = seconds and math.ceil(seconds * 1000) or TAKES_MS
   return how
 end
 
@@ -110,7 +109,11 @@ function Processes.prepare() end
 
 function Processes:start(_, job)
   local trial_run = self.trial
-  local how = played(trial_run, job)
+  local ok, how = pcall(played, trial_run, job)
+  if not ok then
+    trial_run.fault = how -- the runner would take it for a failed attempt
+    how = { signal = "SIGKILL", after = 0 }
+  end
   local child = { how = how, node = job.node, ends = how.never and math.huge or self.now + how.after }
   table.insert(trial_run.starts, { node = job.node, attempt = job.attempt, at = self.now / 1000 })
   function child.cancel()
@@ -171,6 +174,7 @@ end
 local function drive(self, r, processes)
   for _ = 1, MOST_STEPS do
     local at = r:step(processes:take())
+    if self.fault then error(self.fault, 0) end
     if not at then return end
     for _, child in ipairs(processes.children) do at = math.min(at, child.ends) end
     processes.now = math.max(processes.now, math.ceil(at))
@@ -187,8 +191,11 @@ local function report(self, store, run, r, seconds)
   local outputs = store:outputs(run)
   for _, node in ipairs(store:nodes(run)) do
     out.states[node.node] = node.state
-    out.nodes[node.node] = { state = node.state, message = node.message, error = node.error, attempts = 0,
+    out.nodes[node.node] = { state = node.state, message = node.message, attempts = 0,
       outputs = outputs[node.node] or {} }
+  end
+  for _, one in ipairs(store:attempts(run)) do -- in order: the last one counts
+    out.nodes[one.node].error = one.error
   end
   for _, start in ipairs(self.starts) do
     local node = out.nodes[start.node]
