@@ -13,7 +13,9 @@ local main = {}
 --- Every command, grouped and in the order of `tidemill help`; hidden ones are in the last group.
 main.groups = {
   { "a flow file", "run", "check", "plan", "test" },
-  { "runs", "runs", "show", "logs" },
+  { "published flows", "publish", "flows", "versions", "diff", "rollback", "unpublish", "pause", "resume", "trigger",
+    "backfill" },
+  { "runs", "runs", "show", "logs", "why", "stop", "restore", "rerun", "mark", "gc" },
   { "tools", "repl", "exec", "ossd", "help", "version", "node", "hook" },
 }
 

@@ -1,27 +1,73 @@
 --- `tidemill runs`: the runs that the state store knows, newest first.
 
-local launch = require "tidemill.launch"
+local calendar = require "tidemill.calendar"
+local errors = require "tidemill.errors"
+local operate = require "tidemill.operate"
 local progress = require "tidemill.progress"
-local project = require "tidemill.project"
-local signal = require "tidemill.signal"
+local time = require "time"
+local units = require "tidemill.units"
 
-local HEADING = { { "RUN" }, { "FLOW" }, { "STATE" }, { "STARTED" }, { "TIME", true }, { "MESSAGE" } }
+local HEADING = { { "RUN" }, { "FLOW" }, { "STATE" }, { "CAUSE" }, { "SCHEDULED" }, { "STARTED" }, { "TIME", true },
+  { "MESSAGE" } }
+local DAY_MS = 86400000
+local MOST = 100000
+
+-- The instant of --since and --until: so long ago, or a time in the project's zone.
+local function instant(store, option, text, zone)
+  local ago = units.duration(text)
+  if ago then return store:now() - math.floor(ago * 1000) end
+  return operate.instant("runs", option, text, zone)
+end
+
+-- Every zone's date lies within 14 hours before and 12 behind that of UTC.
+local function filter_of(store, project, opts)
+  local filter = { state = opts.state, cause = opts.cause, backfill = opts.backfill, limit = opts.limit,
+    active = opts.active }
+  if opts.flow then
+    local ok, flow = pcall(store.find_flow, store, opts.flow, operate.path(opts.flow))
+    filter.flow = ok and flow.flow or opts.flow
+  end
+  if opts.since then filter.since = instant(store, "--since", opts.since, project.timezone) end
+  if opts["until"] then filter.before = instant(store, "--until", opts["until"], project.timezone) end
+  if opts.business_date then
+    local ok, midnight = pcall(time.parse, opts.business_date)
+    if not ok or not opts.business_date:match "^%d+%-%d+%-%d+$" then
+      errors.usage(("runs: --business-date does not understand '%s'"):format(opts.business_date),
+        "write it like 2026-01-31")
+    end
+    filter.business_from, filter.business_to = midnight * 1000 - DAY_MS, midnight * 1000 + 2 * DAY_MS
+    filter.limit = MOST
+  end
+  return filter
+end
+
+local function list_of(store, project, opts)
+  local list = store:runs(filter_of(store, project, opts))
+  if not opts.business_date then return list end
+  local kept = {}
+  for _, run in ipairs(list) do
+    if #kept < opts.limit and time.format(run.business_at / 1000, "yyyy-MM-dd", run.timezone) == opts.business_date then
+      kept[#kept + 1] = run
+    end
+  end
+  return kept
+end
+
+local function row_of(run, now)
+  return { run.id, run.flow, run.late_at and run.state .. " (late)" or run.state, run.cause,
+    calendar.show(run.scheduled_at, run.timezone), run.started_at and calendar.show(run.started_at, run.timezone) or "",
+    run.started_at and progress.duration((run.ended_at or now) - run.started_at) or "", run.message or "" }
+end
 
 local function run(opts)
-  local store <close> = launch.store(project.open())
-  local filter = { flow = opts.flow, state = opts.state, limit = opts.limit }
-  local list = store:runs(filter)
+  local store <close>, project = operate.open()
+  local list = list_of(store, project, opts)
   if opts.json then
-    local json = require "json"
-    for _, row in ipairs(list) do io.stdout:write(json.encode(row), "\n") end
+    for _, one in ipairs(list) do operate.print_json(one) end
     return 0
   end
-  local rows = {}
-  for i, row in ipairs(list) do
-    local started = row.started_at or row.created_at
-    rows[i] = { row.id, row.flow, row.state, os.date("%Y-%m-%d %H:%M:%S", started // 1000),
-      progress.duration((row.ended_at or signal.wall()) - started), row.message or "" }
-  end
+  local rows, now = {}, store:now()
+  for i, one in ipairs(list) do rows[i] = row_of(one, now) end
   if #rows == 0 then
     io.stderr:write("no runs\n")
   else
@@ -33,12 +79,22 @@ end
 return {
   name = "runs",
   summary = "list the runs of flows, newest first",
-  about = "The state store is that of the project in the working directory or above it.",
+  about = [[
+Times are in each flow's zone, with its UTC offset. The state store is that of the project in the
+working directory or above it.]],
   options = {
-    { name = "flow", value = "NAME", help = "runs of this flow only" },
-    { name = "state", value = "STATE", choices = { "running", "success", "failed", "canceled" },
-      help = "runs in this state only" },
-    { name = "limit", short = "n", value = "N", type = "integer", min = 1, max = 100000, default = 20,
+    { name = "flow", value = "FLOW", help = "runs of this flow only" },
+    { name = "state", value = "STATE", choices = { "queued", "running", "paused", "success", "failed", "canceled",
+      "skipped" }, help = "runs in this state only" },
+    { name = "cause", value = "CAUSE", choices = { "manual", "schedule", "event", "trigger", "backfill", "rerun",
+      "subflow" }, help = "runs started by this only" },
+    { name = "active", help = "runs that have not ended" },
+    { name = "since", value = "TIME",
+      help = "made at this time or later, \"2026-01-02 03:04\" in the project's zone, or so long ago: 2h, 7d" },
+    { name = "until", value = "TIME", help = "made before this time" },
+    { name = "business-date", value = "DATE", help = "of this business date, 2026-01-31, in the zone of each flow" },
+    { name = "backfill", value = "ID", help = "of this backfill" },
+    { name = "limit", short = "n", value = "N", type = "integer", min = 1, max = MOST, default = 20,
       help = "at most N runs" },
     { name = "json", help = "print one JSON object a line; times are milliseconds since 1970" },
   },

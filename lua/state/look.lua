@@ -10,8 +10,7 @@ local look = {}
 local decode_error = common.decode_error
 
 local RUN_COLUMNS = [[SELECT id, flow, file, version, version_no, cause, schedule, slot_at, state, concurrency,
-  priority,
-  scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run, backfill,
+  priority, scheduled_at, business_at, timezone, settings, parent_run, parent_node, root_run, of_run, backfill,
   backfill_position, runner, epoch, request, created_at, claimed_at, started_at, ended_at, deadline_at, late_at,
   message, error FROM runs]]
 
@@ -51,7 +50,7 @@ function look:runs(filter)
   if filter.active then where[#where + 1] = "state IN ('queued', 'running', 'paused')" end
   values[#values + 1] = filter.limit or 20
   local rows = self.db:query(RUN_COLUMNS .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
-    .. " ORDER BY created_at DESC, id DESC LIMIT ?", table.unpack(values))
+    .. " ORDER BY created_at DESC, coalesce(backfill_position, 0) DESC, id DESC LIMIT ?", table.unpack(values))
   for _, row in ipairs(rows) do as_run(row) end
   return rows
 end
@@ -161,6 +160,17 @@ function look:logs_after(run, node, attempt, seen, limit)
     return a.order < b.order
   end)
   return list
+end
+
+--- The last line of each attempt so far, as logs_after takes it.
+---@return table<string, integer>
+function look:logs_seen(run)
+  local seen = {}
+  for _, row in ipairs(self.db:query([[SELECT node, attempt, max(seq) AS seq FROM logs WHERE run_id = ?
+    GROUP BY node, attempt]], run)) do
+    seen[row.node .. "\0" .. row.attempt] = row.seq
+  end
+  return seen
 end
 
 --- The last `limit` lines of a run, a node or an attempt, in order.

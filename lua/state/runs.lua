@@ -13,6 +13,7 @@
 local common = require "tidemill.state.common"
 local errors = require "tidemill.errors"
 local json = require "json"
+local text = require "tidemill.text"
 
 local runs = {}
 
@@ -438,7 +439,7 @@ function runs:restore_run(run, names, reason, runner)
     self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
       message = NULL, error = NULL WHERE id = ?]], runner, run)
     if row.backfill then open_backfill(self, row.backfill) end
-    self:decide_in(run, nil, "restore", reason or ("%d node%s to run"):format(count, count == 1 and "" or "s"))
+    self:decide_in(run, nil, "restore", ("%s to run%s"):format(text.count(count, "node"), reason and ", " .. reason or ""))
     return count
   end)
 end

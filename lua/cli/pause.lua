@@ -1,0 +1,44 @@
+--- `tidemill pause FLOW|RUN`: nothing of a flow's schedule fires; nothing new of a run starts.
+
+local operate = require "tidemill.operate"
+
+local function pause_flow(store, flow, opts)
+  local changed = store:pause_flow(flow.flow, operate.by(), opts.reason)
+  if opts.json then return operate.print_json { flow = flow.flow, changed = changed } end
+  if not changed then
+    print(("flow '%s' is paused already, by %s"):format(flow.flow, flow.paused_by))
+  else
+    print(("flow '%s' is paused: firing times are recorded as skipped until 'tidemill resume %s'"):format(flow.flow,
+      operate.quoted(flow.flow)))
+  end
+end
+
+local function pause_run(store, run, opts)
+  local done = run.state == "paused" or store:request(run.id, "pause")
+  if opts.json then return operate.print_json { run = run.id, done = done } end
+  print(("run %s %s"):format(run.id, done and "is paused"
+    or "is to pause: what runs goes on to its end, nothing new starts"))
+end
+
+local function run(opts, args)
+  local store <close> = operate.open(args[1])
+  local what, row = operate.flow_or_run(store, args[1]);
+  (what == "flow" and pause_flow or pause_run)(store, row, opts)
+  return 0
+end
+
+return {
+  name = "pause",
+  summary = "pause a flow's schedule, or a run",
+  usage = "FLOW|RUN",
+  args = { 1, 1 },
+  about = [[
+A paused flow fires nothing, and its queued scheduled runs wait; firing times that pass are
+recorded as skipped. Runs that have begun go on; trials, triggers and backfills are not held up.
+Of a paused run the nodes that are running finish; the others wait for `tidemill resume RUN`.]],
+  options = {
+    { name = "reason", value = "TEXT", help = "kept in the flow's history and shown by why" },
+    { name = "json", help = "print JSON" },
+  },
+  run = run,
+}

@@ -1,0 +1,29 @@
+--- `tidemill restore RUN`: a run that ended goes on with what it did not finish.
+
+local operate = require "tidemill.operate"
+
+local function run(opts, args)
+  local store <close>, project = operate.open()
+  local found = store:find_run(args[1])
+  local reason = ("by %s%s"):format(operate.by(), opts.reason and ": " .. opts.reason or "")
+  return operate.go(store, project, opts, function(runner)
+    store:restore_run(found.id, nil, reason, runner)
+    return found.id
+  end)
+end
+
+return {
+  name = "restore",
+  summary = "go on with a run that ended: its failed, cancelled and skipped nodes",
+  usage = "RUN",
+  args = { 1, 1 },
+  about = [[
+What succeeded stays done, with its outputs. The run keeps its id, its version and its business
+time, whatever has been published since. A live `tidemill serve` on the state store takes it;
+without one it runs in this terminal.
+RUN is an id, its beginning, its last six digits, or "last".]],
+  options = operate.with_go {
+    { name = "reason", value = "TEXT", help = "shown by why" },
+  },
+  run = run,
+}

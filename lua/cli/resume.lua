@@ -1,0 +1,44 @@
+--- `tidemill resume FLOW|RUN`: ends a pause.
+
+local calendar = require "tidemill.calendar"
+local operate = require "tidemill.operate"
+
+local function resume_flow(store, flow, opts)
+  local changed = store:resume_flow(flow.flow, operate.by(), opts.reason)
+  local lines, times = operate.firings(flow.schedule, flow.timezone, store:now())
+  if opts.json then
+    return operate.print_json { flow = flow.flow, changed = changed, next = require("json").array(times) }
+  end
+  if not changed then return print(("flow '%s' is not paused"):format(flow.flow)) end
+  print(("flow '%s' goes on: %s"):format(flow.flow, calendar.describe(flow.schedule, flow.timezone)))
+  if #lines > 0 then print(table.concat(lines, "\n")) end
+  if flow.schedule then operate.warn_unserved(store) end
+end
+
+local function resume_run(store, run, opts)
+  local done = store:request(run.id, "resume")
+  if opts.json then return operate.print_json { run = run.id, done = done } end
+  print(("run %s %s"):format(run.id, done and "goes on" or "is to go on"))
+end
+
+local function run(opts, args)
+  local store <close> = operate.open(args[1])
+  local what, row = operate.flow_or_run(store, args[1]);
+  (what == "flow" and resume_flow or resume_run)(store, row, opts)
+  return 0
+end
+
+return {
+  name = "resume",
+  summary = "end the pause of a flow or a run",
+  usage = "FLOW|RUN",
+  args = { 1, 1 },
+  about = [[
+The firing times that fell into a flow's pause are recorded as skipped; `tidemill backfill` makes
+up for them.]],
+  options = {
+    { name = "reason", value = "TEXT", help = "kept in the flow's history" },
+    { name = "json", help = "print JSON; times are milliseconds since 1970" },
+  },
+  run = run,
+}
