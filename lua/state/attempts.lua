@@ -70,15 +70,13 @@ function attempts:begin_attempt(run, node, attempt, pool)
         AND NOT (run_id = ? AND node = ? AND attempt = ?)]], pool.pool, run, node, attempt).n
       if n >= pool.limit then return false, "pool full" end
     end
-    if self.db:exec([[UPDATE attempts SET state = 'running', runner = ?, pool = ? WHERE run_id = ? AND node = ?
-      AND attempt = ? AND state = 'polling']], claim.runner, pool and pool.pool, run, node, attempt) == 0 then
-      local told = self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, runner, pool, started_at)
-        VALUES (?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (run_id, node, attempt) DO UPDATE SET pool = excluded.pool
-        WHERE attempts.state = 'running' AND attempts.runner = excluded.runner]], -- told again, for want of an answer
-        run, node, attempt, claim.runner, pool and pool.pool, at)
-      if told == 0 then
-        error(errors.new("conflict", ("run %s: attempt %d of node '%s' was made before"):format(run, attempt, node)), 0)
-      end
+    -- It is there already when it was polling, or is told again for want of an answer.
+    if self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, runner, pool, started_at)
+      VALUES (?, ?, ?, 'running', ?, ?, ?) ON CONFLICT (run_id, node, attempt)
+      DO UPDATE SET state = 'running', runner = excluded.runner, pool = excluded.pool WHERE attempts.state = 'polling'
+      OR attempts.state = 'running' AND attempts.runner = excluded.runner]],
+      run, node, attempt, claim.runner, pool and pool.pool, at) == 0 then
+      error(errors.new("conflict", ("run %s: attempt %d of node '%s' was made before"):format(run, attempt, node)), 0)
     end
     self.db:exec([[UPDATE nodes SET state = 'running', attempts = ?, message = NULL, next_at = NULL,
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)
@@ -117,6 +115,7 @@ local function keep_outputs(self, run, node, outputs)
 end
 
 local function event_of(self, run, node)
+  if not self:is_listened() then return end
   local row = self.db:row("SELECT id, flow, cause, scheduled_at FROM runs WHERE id = ?", run)
   self:add_event_in(row, node)
 end

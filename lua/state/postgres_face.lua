@@ -313,9 +313,14 @@ end
 --- The database's clock in milliseconds minus signal.mono() of this process.
 ---@return integer
 function Face:clock_offset()
-  local before = signal.mono()
-  local row = self:row "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS ms"
-  return row.ms - (before + signal.mono()) // 2
+  local offset, least
+  for _ = 1, 3 do -- the quickest answer is the truest
+    local before = signal.mono()
+    local row = self:row "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT) AS ms"
+    local after = signal.mono()
+    if not least or after - before < least then offset, least = row.ms - (before + after) // 2, after - before end
+  end
+  return offset
 end
 
 function Face:close() drop(self) end

