@@ -112,7 +112,7 @@ local function check_schedule(built, zone)
   local schedule, time = built.schedule or {}, require "time"
   local before = #built.problems
   local function complain(field, raised)
-    model.complain(built, built, model.line_of(built, built, field), message_of(raised),
+    model.complain(built, built, model.line_of(built, built, field, "schedule"), message_of(raised),
       type(raised) == "table" and raised.hint or nil)
   end
   local function try(field, f, ...)

@@ -296,9 +296,10 @@ local function give_up_lost(self, record)
     { hint = "see what ends its runners, then: tidemill restore " .. self.id }))
 end
 
--- Looks at every node that does not run: skips it, offers it, or lets it wait.
+-- Looks at every node that does not run: skips it, offers it, or lets it wait. True when one failed
+-- by that, to which the policy has not answered yet.
 local function settle(self)
-  local now = self.clock()
+  local now, known = self.clock(), self.failed
   for _, record in ipairs(self.nodes) do -- in order: upstream comes first
     if record.state == "waiting" then
       local verdict, reason = triggers.verdict(record.node.trigger, record.ups)
@@ -319,6 +320,7 @@ local function settle(self)
       if waits.look(self, record, now) then offer(self, record) end
     end
   end
+  return failure(self) ~= known
 end
 
 local function look_at_timers(self)
@@ -396,8 +398,7 @@ end
 ---@return number at  when to call again at the latest, on the clock; math.huge: when something happens
 function Executor:step()
   look_at_timers(self)
-  apply_policy(self)
-  settle(self)
+  repeat apply_policy(self) until not settle(self)
   finish_if_over(self)
   if self.result then return math.huge end
   if self.paused == "wanted" and self.running == 0 then

@@ -97,7 +97,7 @@ local function read_hook(one, report, name)
   local found
   for _, kind in ipairs(HOOKS) do
     if one[kind] ~= nil then
-      if found then report(name, ("%s has a hook with both '%s' and '%s'"):format(name, found, kind)) end
+      if found then return report(name, ("%s has a hook with both '%s' and '%s'"):format(name, found, kind)) end
       found = kind
     end
   end

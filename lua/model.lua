@@ -109,11 +109,13 @@ end
 ---@param built tidemill.Model
 ---@param declared tidemill.Node|tidemill.Model
 ---@param field? string
+---@param whole? string  the field that stands there if `field` does not
 ---@return integer
-function model.line_of(built, declared, field)
+function model.line_of(built, declared, field, whole)
   local text, start, stop = span(built, declared, field)
   local at = text and field and text:find("%f[%w_]" .. field:gsub("%p", "%%%0") .. "%f[^%w_]%s*=[^=]", start)
-  return at and at <= stop and line_at(text, at) or declared.line
+  if at and at <= stop then return line_at(text, at) end
+  return whole and model.line_of(built, declared, whole) or declared.line
 end
 
 --- The line of byte `position` of `content`, a text written in a node's declaration.
@@ -175,7 +177,7 @@ local function build_node(built, declared)
     local common, spec = split(values, kinds.common)
     for name, value in pairs(common) do node[name] = value end
     node.after, node.vars, node.spec = node.after or {}, node.vars or {}, spec
-    if kinds.finish[node.kind] then kinds.finish[node.kind](spec, report, node) end
+    if kinds.finish[node.kind] then kinds.finish[node.kind](spec, report, node, declared.fields) end
   end
 end
 

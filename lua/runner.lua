@@ -71,10 +71,10 @@ function runner.new(options)
   local store = options.store
   return setmetatable({ store = store, spawner = options.spawner, clock = options.clock,
     wall = options.wall or function() return store:now() end, kind = options.kind, jobs = options.jobs,
-    pools = options.pools or function() end, emit = options.emit or function() end, root = options.root,
-    lease_ms = options.lease_ms or 15000, hold = options.hold,
-    on_reaped = options.on_reaped or function() end, log = options.log or function() end, random = options.random,
-    most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), runs = {}, count = 0, by_child = {},
+    pools = options.pools or function() end, emit = options.emit or function() end,
+    root = options.root or options.roots and options.roots[1], lease_ms = options.lease_ms or 15000,
+    hold = options.hold, on_reaped = options.on_reaped or function() end, log = options.log or function() end,
+    random = options.random, most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), runs = {}, count = 0, by_child = {},
     roots = options.roots or { options.root }, results = {},
     busy = 0, dirty = {}, timers = heap.new(is_sooner), claim_at = 0, look_at = 0,
     reap_at = 0 }, Runner)
@@ -106,7 +106,7 @@ end
 -- A fault of ours: the run cannot go on, but others can.
 local function fail_run(self, ex, err)
   self.log("error", ("run %s: %s"):format(ex.id, err.message))
-  self.store:end_run(ex.run, { state = "failed", message = "the runner failed", error = err })
+  self.store:end_run(ex.id, { state = "failed", message = "the runner failed", error = err })
   ex.result = { state = "failed", message = "the runner failed", error = err }
   drop(self, ex)
   self:over(ex)

@@ -1,9 +1,10 @@
 --- The fields of each kind of node, the rules that tie several of them together, and what a
 --- node hands on.
 ---
---- A field is data: its type (lua/kinds/types.lua) and what that type needs. `finish[kind]` looks
---- at a spec whose fields are settled one by one, refuses what does not go together, and
---- brings short forms into the one form that bodies (lua/node/KIND.lua) know.
+--- A field is data: its type (lua/kinds/types.lua) and what that type needs.
+--- `finish[kind](spec, report, node, fields)` looks at a spec whose fields are settled one by one,
+--- refuses what does not go together, and brings short forms into the one form that bodies
+--- (lua/node/KIND.lua) know; `fields` are as written, faulty ones included.
 
 local suggest = require "tidemill.suggest"
 local types = require "tidemill.kinds.types"
@@ -348,10 +349,10 @@ local function name_list(one, i, seen, report)
   end
 end
 
-function finish.loop(spec, report)
+function finish.loop(spec, report, _, fields)
   local given = {}
   for _, name in ipairs { "list", "lists", "count" } do
-    if spec[name] ~= nil then given[#given + 1] = name end
+    if fields[name] ~= nil then given[#given + 1] = name end
   end
   if #given ~= 1 then
     report(given[2], #given == 0 and "needs a list, lists or a count"
@@ -424,8 +425,8 @@ function finish.subflow(spec, report)
   if (spec.flow == nil) == (spec.file == nil) then
     report(spec.flow and "file" or nil, spec.flow and "has both flow and file" or "needs a flow or a file",
       "flow names a published flow, file a flow file beside this one")
-  end
-  if spec.file and (spec.file:find("${", 1, true) or not spec.file:find "%.lua$" or spec.file:find "^/") then
+    spec.file = nil
+  elseif spec.file and (spec.file:find("${", 1, true) or not spec.file:find "%.lua$" or spec.file:find "^/") then
     report("file", ("has file '%s'"):format(spec.file), "a Lua file, relative to this one, without variables")
     spec.file = nil
   end

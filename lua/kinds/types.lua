@@ -24,6 +24,8 @@ end
 
 local function is_plain(value) return type(value) == "table" and not getmetatable(value) end
 
+types.is_list, types.is_plain = is_list, is_plain
+
 -- ---- single values ----
 
 function types.string(value, field)
@@ -215,12 +217,12 @@ end
 
 --- Variables of the process: names and texts.
 function types.environment(value)
-  local vars, wants = types.vars(value, { constant = true })
-  if not vars then return nil, wants end
-  for name in pairs(vars) do
-    if not name:match "^[%a_][%w_]*$" then return nil, ("names of environment variables, not '%s'"):format(name) end
+  for name in pairs(types.is_plain(value) and value or {}) do
+    if not tostring(name):match "^[%a_][%w_]*$" then
+      return nil, ("names of environment variables, not '%s'"):format(tostring(name))
+    end
   end
-  return vars
+  return types.vars(value, { constant = true })
 end
 
 local PARAM_TYPES = { "text", "integer", "number", "boolean", "date" }
@@ -297,12 +299,10 @@ end
 
 function types.condition(value, _, report, name)
   local made = condition.new(value, function(fault, text, at, hint)
-    report(name, ("'%s': %s in '%s'"):format(name, fault, text), hint, { text = text, at = at })
+    report(name, ("'%s': %s in '%s'"):format(name, fault, (text:gsub("%s+", " "))), hint, { text = text, at = at })
   end)
   if not made then return nil, "a condition such as \"${rows} > 0\", a list of them, or a function" end
   return made
 end
-
-types.is_list, types.is_plain = is_list, is_plain
 
 return types

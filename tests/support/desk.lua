@@ -27,13 +27,15 @@ function desk:write(file, text)
   return path
 end
 
---- A project file with the connections rds, adbpg (PostgreSQL) and lake (OSS).
+--- A project file with the connections rds, adbpg (PostgreSQL), lake (OSS) and alerts (a
+--- webhook), and the pool heavy.
 function desk:project()
   return self:write("tidemill.lua", [[
 return { connections = {
   rds = { postgres = env "DESK_RDS" }, adbpg = { postgres = env "DESK_ADBPG" },
   lake = { oss = "oss://bucket", endpoint = "http://127.0.0.1:1" },
-} }
+  alerts = { webhook = env "DESK_ALERTS", secret = env "DESK_SECRET" },
+}, pools = { heavy = 1 } }
 ]])
 end
 

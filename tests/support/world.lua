@@ -224,7 +224,7 @@ function World:step()
   self:pass()
   for _, host in ipairs(self.hosts) do
     for _, child in ipairs(not host.dead and not host.stopped and host.children or {}) do
-      if child.ended then return self.now end
+      if child.ended or child.sent == 0 then return self.now end -- something to read
     end
   end
   for _, process in pairs(self.processes) do next_at = math.min(next_at, process.ends) end

@@ -15,77 +15,13 @@ end
 
 TestVectors = {}
 
---- id, business moment, format, offsets or nil, value [, zone]
-local documented = {
-  { "V1", "2019-08-14", "yyyy-MM-dd", nil, "2019-08-14" },
-  { "V2", "2021-08-11", "yyyy-MM-dd", "-6M", "2021-02-11" },
-  { "V3", "2019-08-02 11:05:21", "yyyy-MM-dd", nil, "2019-08-02" },
-  { "V4", "2019-08-02 11:05:21", "HH:mm:ss", nil, "11:05:21" },
-  { "V5", "2019-08-02 11:05:21", "yyyyMMdd HH:mm:ss", nil, "20190802 11:05:21" },
-  { "V6", "2019-08-02 11:05:21", "yyyyMM01", nil, "20190801" },
-  { "V7", "2021-08-12 11:05:21", "yyyy-MM-dd", nil, "2021-08-12" },
-  { "V8", "2021-08-12 11:05:21", "yyyyMM01", nil, "20210801" },
-  { "V9", "2021-08-12 11:05:21", "HH:mm:ss", nil, "11:05:21" },
-  { "V10", "2021-08-12 11:05:21", "yyyyMMdd HH:mm:ss", nil, "20210812 11:05:21" },
-  { "V11", "2021-08-12", "Gyyyy", nil, "AD 2021" },
-  { "V12", "2021-08-12", "yyyy", nil, "2021" },
-  { "V13", "2021-08-12", "MM", nil, "08" },
-  { "V14", "2021-03-24", "ww", nil, "13" },
-  { "V15", "2021-12-26", "D", nil, "360" },
-  { "V16", "2021-08-09", "e", nil, "1" },
-  { "V17", "2021-08-12 09:00", "a", nil, "AM" },
-  { "V18", "2021-08-12 10:00", "HH", nil, "10" },
-  { "V19", "2021-08-12 10:27", "m", nil, "27" },
-  { "V20", "2021-08-12 10:27:08", "ss", nil, "08" },
-  { "V21", "2021-08-12", "z", nil, "UTC+08:00", "Asia/Shanghai" },
-}
-
-local derived = {
-  { "T1", "2024-03-15 09:05:07", "yyyyMMdd", nil, "20240315" },
-  { "T2", "2024-03-15 09:05:07", "yyyyMMdd", "+1d", "20240316" },
-  { "T3", "2024-03-15 09:05:07", "yyyy-MM-dd", "-1M", "2024-02-15" },
-  { "T4", "2024-03-31", "yyyy-MM-dd", "-1M", "2024-02-29" },
-  { "T5", "2023-03-31", "yyyy-MM-dd", "-1M", "2023-02-28" },
-  { "T6", "2024-02-29", "yyyy-MM-dd", "-1y", "2023-02-28" },
-  { "T7", "2024-02-29", "yyyyMMdd", "+1d", "20240301" },
-  { "T8", "2023-12-31", "yyyyMMdd", "+1d", "20240101" },
-  { "T9", "2024-01-31", "yyyyMMdd", "+1M", "20240229" },
-  { "T10", "2022-08-31", "yyyy-MM-dd", "-6M", "2022-02-28" },
-  { "T11", "2024-03-15 09:05:07", "yyyyMM01", "-1M", "20240201" },
-  { "T12", "2024-01-10", "yyyyMM", "-1M", "202312" },
-  { "T13", "2024-03-15 09:05:07", "yyyy0101", nil, "20240101" },
-  { "T14", "2024-03-15 09:05:07", "HH", "+1h", "10" },
-  { "T15", "2024-03-15 23:30:00", "yyyyMMddHH", "+1h", "2024031600" },
-  { "T16", "2024-03-15 00:10:00", "yyyyMMddHH", "-1h", "2024031423" },
-  { "T17", "2024-03-15 09:05:07", "yyyyMMddHHmm", "-10m", "202403150855" },
-  { "T18", "2024-03-15 09:05:07", "yyyy-MM-dd HH:mm:ss", "-1w", "2024-03-08 09:05:07" },
-  { "T19", "2024-03-15 09:05:07", "yy", nil, "24" },
-  { "T20", "2024-03-15 09:05:07", "M/d", nil, "3/15" },
-  { "T21", "2024-12-31", "D", nil, "366" },
-  { "T22", "2024-01-05", "DDD", nil, "005" },
-  { "T23", "2024-03-15", "e", nil, "5" },
-  { "T24", "2024-03-17", "e", nil, "7" },
-  { "T25", "2024-03-17", "e", "+1d", "1" },
-  { "T26", "2024-03-15 00:10:00", "h / K / k / H", nil, "12 / 0 / 24 / 0" },
-  { "T27", "2024-03-15 12:10:00", "h / K / k / a", nil, "12 / 0 / 12 / PM" },
-  { "T28", "2024-03-15 13:10:00", "hh / KK", nil, "01 / 01" },
-  { "T29", "2024-12-30", "yyyy / YYYY / ww", nil, "2024 / 2025 / 01" },
-  { "T30", "2021-01-03", "YYYY / ww", nil, "2021 / 01" },
-  { "T31", "2023-03-30", "ww", nil, "14" },
-  { "T32", "2024-03-15 09:05:07", "yyyy-MM-dd", "+1y+0M+0w-2d+0h+0m", "2025-03-13" },
-  { "T33", "2024-01-31", "yyyy-MM-dd", "+1M-1d", "2024-02-28" },
-  { "T33b", "2024-01-31", "yyyy-MM-dd", "-1d+1M", "2024-02-28" },
-}
-
-for _, table in ipairs { documented, derived } do
-  for _, v in ipairs(table) do
-    local id, business, format, offsets, value, zone = v[1], v[2], v[3], v[4], v[5], v[6]
-    TestVectors["test_" .. id] = function()
-      lu.assertEquals(variable(business, format, offsets, zone), value)
-      -- the serialized form says the same
-      lu.assertEquals(variable(business, format .. "|" .. (offsets or ""), nil, zone), value)
-      lu.assertEquals(variable(business, format, { offsets }, zone), value)
-    end
+for _, v in ipairs(require "tests.support.time_vectors") do
+  local id, business, format, offsets, value, zone = v[1], v[2], v[3], v[4], v[5], v[6]
+  TestVectors["test_" .. id] = function()
+    lu.assertEquals(variable(business, format, offsets, zone), value)
+    -- the serialized form says the same
+    lu.assertEquals(variable(business, format .. "|" .. (offsets or ""), nil, zone), value)
+    lu.assertEquals(variable(business, format, { offsets }, zone), value)
   end
 end
 

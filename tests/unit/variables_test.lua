@@ -1,9 +1,11 @@
 --- tidemill.variables and tidemill.plan: what ${name} becomes.
 
 local check = require "tidemill.check"
+local condition = require "tidemill.condition"
 local desk = require "tests.support.desk"
 local lu = require "luaunit"
 local plan = require "tidemill.plan"
+local references = require "tidemill.references"
 local time = require "time"
 local variables = require "tidemill.variables"
 
@@ -22,6 +24,9 @@ function TestReferences.test_names_literals_and_malformed_ones_are_found()
     ["${a\n}"] = "!${a@1",
     ["${}"] = "!${}@1",
     ["$a $$ {b}"] = "",
+    ["${orders to the lake.rows}"] = "orders to the lake.rows@1",
+    ["${n-1.x} ${a b.c d}"] = "n-1.x@1 !${a b.c d}@10",
+    ["${a $b.c}"] = "!${a $b.c}@1",
   } do
     local found = {}
     for i, r in ipairs(variables.references(text)) do found[i] = (r.name or "!" .. r.fault) .. "@" .. r.at end
@@ -43,6 +48,13 @@ function TestReferences.test_replacement_is_textual_and_happens_once()
   } do
     lu.assertEquals(variables.expand(text, function(name) return values[name] end), wanted)
   end
+end
+
+function TestReferences.test_a_template_keeps_what_has_no_value_and_never_looks_into_values()
+  local function value_of(name) return ({ a = "${b}", c = "$", d = "x$" })[name] end
+  local template = references.template("1 ${a} ${b} $${a} ${c}{b} ${d}${b}$", value_of)
+  lu.assertEquals(references.render(template), "1 ${b} ${b} ${a} ${b} x$${b}$")
+  lu.assertEquals(references.render(template, function(name) return "<" .. name .. ">" end), "1 ${b} <b> ${a} ${b} x$<b>$")
 end
 
 TestPlan = {}
@@ -102,6 +114,109 @@ function TestPlan.test_node_beats_flow_beats_constant_beats_system()
   lu.assertEquals(sql_of("${v}", { flow = flow_vars .. constants }), "flow")
   lu.assertEquals(sql_of("${v}", { flow = constants }), "constant")
   lu.assertEquals(sql_of("${bizdate}", { flow = constants }), "mine")
+end
+
+-- What ${v} is in the node n when these say so; `outputs` and `states` are of the node up.
+local function value_of_v(where, more)
+  local body = ([[%s flow.lua "up" { run = function() end, outputs = { %s } },
+    flow.sql "n" { on = "rds", sql = "${v}", after = "up", %s },]]):format(where.flow or "", where.outputs or "",
+    where.node or "")
+  local path = TestPlan.desk:flow("p.lua", body)
+  local model = check.flow(path)
+  variables.set(model, where.set or {})
+  local opts = { scheduled = AT, outputs = { up = { v = "output" } } }
+  for key, value in pairs(more or {}) do opts[key] = value end
+  return plan.node(model, "n", opts).spec.sql
+end
+
+function TestPlan.test_what_was_set_beats_node_beats_flow_beats_param_beats_constant_beats_output()
+  local where = { outputs = '"v"', node = 'vars = { v = "node" },', set = { v = "set" },
+    flow = 'vars = { v = "flow" }, params = { v = "param" }, constants = { v = "constant" },' }
+  lu.assertEquals(value_of_v(where), "set")
+  where.set = nil
+  lu.assertEquals(value_of_v(where), "node")
+  where.node = nil
+  lu.assertEquals(value_of_v(where), "flow")
+  where.flow = where.flow:gsub("^vars = %b{},", "")
+  lu.assertEquals(value_of_v(where), "param")
+  where.flow = where.flow:gsub("params = %b{},", "")
+  lu.assertEquals(value_of_v(where), "constant")
+  where.flow = nil
+  lu.assertEquals(value_of_v(where), "output")
+end
+
+function TestPlan.test_params_and_what_was_set_are_data()
+  lu.assertEquals(value_of_v { flow = 'params = { v = "${bizdate}" },' }, "${bizdate}")
+  lu.assertEquals(value_of_v { flow = 'vars = { v = "x" },', set = { v = "${bizdate} $${" } }, "${bizdate} $${")
+  lu.assertEquals(value_of_v { flow = 'params = { v = { default = flow.time("yyyyMMdd", "+1d") } },' }, "20240316")
+  lu.assertEquals(value_of_v { flow = "params = { v = true }," }, "true")
+end
+
+function TestPlan.test_a_node_knows_what_became_of_those_upstream()
+  local _, model = plan_of [[
+    flow.sql "first" { on = "rds", sql = "x" },
+    flow.sql "the second" { on = "rds", sql = "x", after = "first" },
+    flow.sql "n" { on = "rds", after = "the second", trigger = "all_done",
+      sql = "${first.status} '${the second.status}' ${the second.error}" },]]
+  local node = plan.node(model, "n", { scheduled = AT, states = { first = { status = "success" },
+    ["the second"] = { status = "failed", error = "no such table ${x}" } } })
+  lu.assertEquals(node.spec.sql, "success 'failed' no such table ${x}")
+  lu.assertEquals(node.pending, {})
+  node = plan.node(model, "n", { scheduled = AT })
+  lu.assertEquals(node.pending, { "first.status", "the second.status", "the second.error" })
+  node = plan.node(model, "n", { scheduled = AT, states = { first = { status = "success" },
+    ["the second"] = { status = "success" } } })
+  lu.assertEquals(node.spec.sql, "success 'success' ")
+end
+
+function TestPlan.test_a_node_that_waits_for_another_flow_has_its_outputs()
+  local _, model = plan_of [[
+    flow.subflow "sub" { flow = "other" },
+    flow.wait_for "w" { flow = "other" },
+    flow.sql "n" { on = "rds", after = { "sub", "w" }, sql = "${sub.any.thing} ${w.x} ${w.run_id} ${w.status}" },]]
+  local node = plan.node(model, "n", { scheduled = AT, outputs = { sub = { ["any.thing"] = "1" }, w = { x = "2", run_id = "r" } },
+    states = { w = { status = "success" } } })
+  lu.assertEquals(node.spec.sql, "1 2 r success")
+end
+
+function TestPlan.test_only_loop_variables_stay_open_in_the_sql_of_a_loop()
+  local _, model = plan_of [[
+    flow.assign "ids" { on = "rds", sql = "x", outputs = { ids = { row = "all" } } },
+    flow.loop "n" { on = "rds", after = "ids", lists = { { list = "${ids}" }, { list = { "${bizdate}" }, name = "day" } },
+      sql = { "INSERT '${loop.item}' ${loop.index} '${day}' '${ids}' $${x}", "${bizdate}" } },]]
+  local node = plan.node(model, "n", { scheduled = AT, outputs = { ids = { ids = "a,${loop.item}" } } })
+  lu.assertEquals(node.spec.lists[1].list, "a,${loop.item}")
+  lu.assertEquals(node.spec.lists[2].list, { "2024-03-15" })
+  lu.assertEquals(node.pending, {})
+  local values = { ["loop.item"] = "i'", ["loop.index"] = "3", day = "d" }
+  local texts = {}
+  for i, template in ipairs(node.spec.template) do
+    texts[i] = references.render(template, function(name) return values[name] end)
+  end
+  lu.assertEquals(texts, { "INSERT 'i'' 3 'd' 'a,${loop.item}' ${x}", "2024-03-15" })
+end
+
+function TestPlan.test_conditions_are_left_alone_and_their_variables_at_hand()
+  local _, model = plan_of [[
+    flow.assign "count" { on = "rds", sql = "x", outputs = { rows = 1 } },
+    flow.branch "n" { after = "count", condition = "${rows} > 0", when = function(vars) return vars.rows == "5" end },]]
+  local node = plan.node(model, "n", { scheduled = AT, outputs = { count = { rows = "5" } } })
+  local holds, reason = condition.eval(node.spec.condition, node.value_of, node.vars)
+  lu.assertEquals({ holds, reason }, { true, "${rows} > 0: 5 > 0 is true" })
+  lu.assertTrue((condition.eval(node.when, node.value_of, node.vars)))
+  node = plan.node(model, "n", { scheduled = AT })
+  lu.assertEquals(node.pending, {}) -- an output that only a condition wants is missed when that is evaluated
+  lu.assertFalse(pcall(condition.eval, node.spec.condition, node.value_of))
+end
+
+function TestPlan.test_what_may_be_set_is_named()
+  local _, model = plan_of 'vars = { a = "1" }, params = { p = 1 }, constants = { c = 2 }, flow.sql "n" { on = "rds", sql = "x", vars = { b = "1" } },'
+  lu.assertEquals(variables.settable(model), { "a", "b", "c" })
+  for name, message in pairs { bizdate = "the flow has no variable 'bizdate' to set", aa = "the flow has no variable 'aa' to set" } do
+    local ok, err = pcall(variables.set, model, { [name] = "x" })
+    lu.assertFalse(ok)
+    lu.assertEquals(err.message, message)
+  end
 end
 
 function TestPlan.test_a_clash_is_warned_of()
