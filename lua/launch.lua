@@ -116,6 +116,7 @@ end
 ---@field pools? table<string, integer>  of the project
 ---@field source? fun(version: string): table  (default: that of the store)
 ---@field prepare? table[]       what the spawner may start ahead
+---@field project? string        path of tidemill.lua, for hooks (default: looked for from the working directory)
 ---@field say? fun(line: string) for what is not of these runs (default: on standard error)
 
 local function default_say(line) io.stderr:write("tidemill: ", line, "\n") end
@@ -159,6 +160,23 @@ local function drive(r, children, display, seen)
   end
 end
 
+local NOTICES_MS = 10000 -- what the hooks of all runs may take at the end
+
+-- Sends what the hooks of these runs want, for this process ends soon.
+local function send_notices(options, runner, runs)
+  local deadline = signal.mono() + NOTICES_MS
+  for _, run in ipairs(runs) do
+    if options.store:open_notices(run) > 0 then
+      local sender = require "tidemill.hooks".new { store = options.store, runner = runner, project = options.project }
+      local left = sender:flush { root = run, timeout_ms = math.max(deadline - signal.mono(), 0) }
+      if left > 0 then
+        (options.say or default_say)(("%d of the hooks of run %s could not be sent yet: see 'tidemill why %s'")
+          :format(left, run, run))
+      end
+    end
+  end
+end
+
 --- Drives runs of the store, and their subflows, to their end in this terminal, one after the
 --- other. An interrupt ends the one that runs; the others stay queued, for any runner.
 ---@param options tidemill.Execute
@@ -179,6 +197,10 @@ function launch.execute(options)
   local runs = options.runs(r:register())
   r:drive(runs)
   local ok, raised = pcall(drive, r, children, display, seen)
+  if ok then
+    local sent, fault = pcall(send_notices, options, r.id, runs)
+    if not sent then (options.say or default_say)("hooks: " .. tostring(errors.from(fault).message)) end
+  end
   local left, why = pcall(r.close, r)
   if not ok then
     pcall(store.mark_orphan, store, r.root, "the runner failed")
@@ -197,6 +219,7 @@ end
 ---@field jobs? integer          (default: launch.default_jobs())
 ---@field only? string[]         these nodes alone
 ---@field set? table<string, string>  as given to launch.load
+---@field hooks? boolean         whether a trial run, too, sends the flow's hooks
 ---@field display fun(run: string, nodes: table[]): table  makes the display (lua/progress.lua)
 
 --- Runs a flow's file to its end.
@@ -210,6 +233,7 @@ function launch.run(options)
   local id
   local results = launch.execute {
     store = store, jobs = options.jobs, display = options.display, pools = model.project.pools,
+    project = model.project.file,
     source = function(version)
       return version == hash and { document = made, sources = sources } or store:source(version)
     end,
@@ -218,7 +242,8 @@ function launch.run(options)
       store:save_source(hash, made, sources)
       id = store:create_run { flow = made.flow, file = made.file, version = hash, cause = options.cause,
         scheduled = math.floor(options.scheduled * 1000), business = math.floor(business * 1000),
-        timezone = made.timezone, priority = made.priority, settings = { set = options.set, only = options.only },
+        timezone = made.timezone, priority = made.priority, settings = { set = options.set, only = options.only,
+          hooks = options.hooks },
         deadline = made.deadline_s and store:now() + made.deadline_s * 1000 or nil, runner = runner, nodes = nodes }
       return { id }
     end,

@@ -35,7 +35,7 @@ local function run(opts, args)
   local store <close> = launch.store(model.project, true)
   local result, _, ex = launch.run {
     model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = opts.only,
-    set = set,
+    set = set, hooks = opts.hooks,
     display = function(id, nodes)
       return progress.new { flow = model.name, run = id, nodes = nodes, json = opts.json, clock = signal.mono,
         wall = signal.wall }
@@ -63,6 +63,7 @@ connection could be made, 130: interrupted.]],
     { name = "at", value = "TIME", help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone" },
     { name = "only", value = "NODE", many = true, help = "run this node alone; may be repeated" },
     { name = "set", value = "NAME=VALUE", many = true, help = "another value for a variable; may be repeated" },
+    { name = "hooks", help = "send the flow's hooks, as a scheduled run would" },
     { name = "json", help = "print every event as a JSON object on a line" },
   },
   run = run,

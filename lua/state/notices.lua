@@ -19,12 +19,10 @@ local MOST_FAILED = 20 -- failed nodes told of
 
 local LISTS = { success = "on_success", failure = "on_failure", late = "on_late" }
 
--- The run's row is locked, as every writer of its decisions does.
+-- The run's row is locked, as every writer of its decisions has it.
 local function decide(self, run, reason)
   self.db:query("SELECT id FROM runs WHERE id = ?" .. self.db:lock "wait", run)
-  self.db:exec([[INSERT INTO decisions (run_id, seq, at, node, what, reason)
-    SELECT CAST(? AS TEXT), coalesce(max(seq), 0) + 1, CAST(? AS BIGINT), NULL, 'hook', CAST(? AS TEXT)
-    FROM decisions WHERE run_id = ?]], run, self:now(), reason, run)
+  self:decide_in(run, nil, "hook", reason)
 end
 
 local function settings_of(run)
