@@ -70,6 +70,18 @@ function script.statements(ctx, field, texts, conn)
   return all
 end
 
+--- Refuses statements that would end the transaction behind the node's back.
+---@param list tidemill.ScriptStatement[]
+---@param where string
+---@param hint? string
+function script.refuse_control(list, where, hint)
+  for _, one in ipairs(list) do
+    if one.control then
+      script.fail(one, errors.new("usage", ("%s in %s"):format(one.word, where), { hint = hint }))
+    end
+  end
+end
+
 --- Runs statements, and logs what each did. Returns the rows that they affected or returned, nil
 --- if none told.
 ---@param ctx tidemill.Context

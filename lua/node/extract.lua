@@ -166,12 +166,14 @@ return function(ctx, spec)
   local source = source_facts(conn, spec, query)
 
   local objects = move(ctx, conn, store, spec, plan)
-  local ok, m = pcall(commit, ctx, store, spec, plan, objects, source)
+  local ok, m = pcall(function()
+    tx:commit() -- fails where a successor has ended the session: its manifest is the one that counts
+    return commit(ctx, store, spec, plan, objects, source)
+  end)
   if not ok then
     remove(store, objects)
     error(m, 0)
   end
-  tx:commit()
   ctx:progress { rows = m.rows, bytes = m.raw_bytes, done = true }
   ctx:log("info", "%s in %s (%s) under %s", text.count(m.rows, "row"), text.count(#objects, "object"),
     text.count(m.bytes, "byte"), spec.to)

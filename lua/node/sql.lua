@@ -9,16 +9,6 @@ local errors = require "tidemill.errors"
 local once = require "tidemill.once"
 local script = require "tidemill.script"
 
--- Statements that end the transaction behind our back.
-local function refuse_control(list)
-  for _, one in ipairs(list) do
-    if one.control then
-      script.fail(one, errors.new("usage", ("%s in a node that is one transaction"):format(one.word),
-        { hint = "leave BEGIN and COMMIT out, or set transaction = false" }))
-    end
-  end
-end
-
 ---@param ctx tidemill.Context
 ---@param spec table  the node's fields, variables filled in
 return function(ctx, spec)
@@ -33,7 +23,8 @@ return function(ctx, spec)
         { hint = "end it with COMMIT" }), 0)
     end
   else
-    refuse_control(list)
+    script.refuse_control(list, "a node that is one transaction",
+      "leave BEGIN and COMMIT out, or set transaction = false")
     local claim = spec.exactly_once and once.claim(ctx, conn)
     if claim and claim.done then
       rows = claim.done.row_count
