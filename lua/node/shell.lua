@@ -31,10 +31,15 @@ function Tail:add(bytes)
   self.text = #kept > LAST_BYTES and kept:sub(-LAST_BYTES - 1) or kept
 end
 
--- Hands on what is there; false at the end of the output.
+-- Hands on what is there; false at the end of the output, or when there is no more for now.
 local function forward(child, tail)
+  if tail.ended then return false end
   local bytes = child:read(1, 0)
-  if not bytes then return false end
+  if not bytes then
+    tail.ended = true
+    child:close_fd(1)
+    return false
+  end
   io.stdout:write(bytes)
   tail:add(bytes)
   return bytes ~= ""
@@ -51,9 +56,8 @@ local function watch(child, tail, until_ms)
         local status = child:wait() -- which also ends what it left in its group
         repeat until not forward(child, tail)
         return status
-      elseif not forward(child, tail) then
-        child:close_fd(1)
       end
+      forward(child, tail)
     end
   end
 end
