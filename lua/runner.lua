@@ -69,15 +69,14 @@ local function is_sooner(a, b) return a.at < b.at end
 ---@param options tidemill.RunnerOptions
 function runner.new(options)
   local store = options.store
-  return setmetatable({ store = store, spawner = options.spawner, clock = options.clock,
-    wall = options.wall or function() return store:now() end, kind = options.kind, jobs = options.jobs,
-    pools = options.pools or function() end, emit = options.emit or function() end,
-    root = options.root or options.roots and options.roots[1], lease_ms = options.lease_ms or 15000,
-    hold = options.hold, on_reaped = options.on_reaped or function() end, log = options.log or function() end,
-    random = options.random, most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), runs = {}, count = 0, by_child = {},
-    roots = options.roots or { options.root }, results = {},
-    busy = 0, dirty = {}, timers = heap.new(is_sooner), claim_at = 0, look_at = 0,
-    reap_at = 0 }, Runner)
+  local function nothing() end
+  return setmetatable({ store = store, spawner = options.spawner, clock = options.clock, kind = options.kind,
+    jobs = options.jobs, wall = options.wall or function() return store:now() end, pools = options.pools or nothing,
+    emit = options.emit or nothing, log = options.log or nothing, on_reaped = options.on_reaped or nothing,
+    root = options.root or options.roots and options.roots[1], roots = options.roots or { options.root },
+    lease_ms = options.lease_ms or 15000, hold = options.hold, random = options.random,
+    most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), timers = heap.new(is_sooner), runs = {}, count = 0,
+    by_child = {}, busy = 0, dirty = {}, results = {}, claim_at = 0, look_at = 0, reap_at = 0 }, Runner)
 end
 
 -- ---- errors of the store ----

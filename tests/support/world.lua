@@ -23,12 +23,19 @@ World.__index = World
 
 local EPOCH = 1700000000000 -- what the clock shows at virtual time 0
 
---- Makes a world.
----@param options? {path: string?, clock_zero: integer?}  path: a file for the store, which several runners need
+local files = 0
+
+--- Makes a world; closing it removes its file.
+---@param options? {on_file: boolean?}  the store is a file, as several runners need it
 function world.new(options)
-  options = options or {}
+  local path
+  if options and options.on_file then
+    files = files + 1
+    path = ("%s/tidemill-world-%d-%d.db"):format(io.open "/dev/shm" and "/dev/shm" or os.getenv "TM_TMP",
+      require("tidemill.signal").pid(), files)
+  end
   local w = setmetatable({ now = 0, script = {}, log = {}, events = {}, hosts = {}, processes = {}, commits = {},
-    faults = {}, said = {}, path = options.path, pids = 0 }, World)
+    faults = {}, said = {}, path = path, pids = 0 }, World)
   w.store = w:open()
   return w
 end
@@ -273,6 +280,8 @@ function World:close()
   local stores = { [self.store] = true }
   for _, host in ipairs(self.hosts) do stores[host.store] = true end
   for store in pairs(stores) do store:close() end
+  for _, suffix in ipairs { "", "-wal", "-shm" } do os.remove((self.path or "none") .. suffix) end
 end
+World.__close = World.close
 
 return world

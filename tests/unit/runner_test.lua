@@ -6,21 +6,6 @@ local world = require "tests.support.world"
 
 TestRunner = {}
 
-local files = 0
-
-local function new_world(on_file)
-  local path
-  if on_file then
-    files = files + 1
-    path = ("%s/runner-%d-%d.db"):format(os.getenv "TM_TMP" or "/dev/shm", require("tidemill.signal").pid(), files)
-  end
-  local w = world.new { path = path }
-  return setmetatable({}, { __index = w, __close = function()
-    w:close()
-    for _, suffix in ipairs { "", "-wal", "-shm" } do os.remove((path or "none") .. suffix) end
-  end }), w
-end
-
 local function forever() return { never = true } end
 local function state(w, run) return w.store:run(run).state end
 
@@ -35,7 +20,7 @@ end
 -- ---- competition ----
 
 function TestRunner.test_many_runs_share_the_places()
-  local w <close> = new_world()
+  local w <close> = world.new()
   for i = 1, 5 do w:create { nodes = { { name = "n" .. i } }, flow = "f" .. i } end
   local h = w:runner { jobs = 2 }
   w:go(0)
@@ -47,7 +32,7 @@ function TestRunner.test_many_runs_share_the_places()
 end
 
 function TestRunner.test_the_order_is_node_priority_run_priority_scheduled_time()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w:create { flow = "late", nodes = { { name = "late" } }, scheduled = 5000 }
   w:create { flow = "early", nodes = { { name = "early" }, { name = "second" }, { name = "urgent", priority = 9 } } }
   w:create { flow = "high", nodes = { { name = "high" } }, priority = 8, scheduled = 9000 }
@@ -57,7 +42,7 @@ function TestRunner.test_the_order_is_node_priority_run_priority_scheduled_time(
 end
 
 function TestRunner.test_a_full_pool_holds_back_its_nodes_alone_and_says_why_once()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script = { a = function() return { ok = true, after = 5000 } end }
   local run = w:create { nodes = { { name = "a", pool = "db" }, { name = "b", pool = "db" }, { name = "c" } } }
   local h = w:runner { pools = function(name) return name == "db" and 1 or nil end }
@@ -71,7 +56,7 @@ function TestRunner.test_a_full_pool_holds_back_its_nodes_alone_and_says_why_onc
 end
 
 function TestRunner.test_two_runners_keep_one_pool()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.n = function() return { ok = true, after = 2000 } end
   for _ = 1, 6 do w:create { nodes = { { name = "n", pool = "db" } } } end
   local pools = function() return 2 end
@@ -89,7 +74,7 @@ end
 -- ---- requests ----
 
 function TestRunner.test_pause_lets_running_nodes_finish_and_resume_goes_on()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = function() return { ok = true, after = 3000 } end
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   w:runner()
@@ -103,7 +88,7 @@ function TestRunner.test_pause_lets_running_nodes_finish_and_resume_goes_on()
 end
 
 function TestRunner.test_a_paused_retry_waits_for_the_resume()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = function(job) return job.attempt == 1 and { error = errors.new("io", "x") } or { ok = true } end
   local run = w:create { nodes = { { name = "a", retries = 1, retry_delay = 2 } } }
   w:runner()
@@ -117,7 +102,7 @@ function TestRunner.test_a_paused_retry_waits_for_the_resume()
 end
 
 function TestRunner.test_stop_cancels_what_runs()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = forever
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   w:runner()
@@ -129,7 +114,7 @@ function TestRunner.test_stop_cancels_what_runs()
 end
 
 function TestRunner.test_stop_ends_a_paused_run()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = function() return { ok = true, after = 3000 } end
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   w:runner()
@@ -143,7 +128,7 @@ function TestRunner.test_stop_ends_a_paused_run()
 end
 
 function TestRunner.test_restore_keeps_what_succeeded_and_goes_on_numbering()
-  local w <close> = new_world()
+  local w <close> = world.new()
   local good, seen = false, nil
   w.script = { a = function() return { ok = true, messages = { { t = "output", name = "x", value = 1 } } } end,
     b = function() return good and { ok = true } or { error = errors.new("sql", "no") } end,
@@ -169,7 +154,7 @@ end
 -- ---- deadlines ----
 
 function TestRunner.test_a_run_is_late_while_it_runs_waits_or_is_queued()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script = { a = function() return { ok = true, after = 60000 } end }
   local hooks = { on_late = { { shell = "echo late" } } }
   local running = w:create { nodes = { { name = "a" } }, deadline = 30000, cause = "schedule", hooks = hooks }
@@ -192,7 +177,7 @@ end
 local LEASE = 15000
 
 function TestRunner.test_a_dead_runners_runs_go_on_within_a_lease()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script = { a = function() return { ok = true, messages = { { t = "output", name = "x", value = 1 } } } end,
     b = function(job)
       return job.attempt == 1 and { never = true, session = true } or { ok = true, session = true }
@@ -212,7 +197,7 @@ function TestRunner.test_a_dead_runners_runs_go_on_within_a_lease()
 end
 
 function TestRunner.test_the_successor_gets_the_sessions_of_lost_attempts()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   local sessions
   w.script.a = function(job)
     sessions = job.sessions
@@ -228,7 +213,7 @@ function TestRunner.test_the_successor_gets_the_sessions_of_lost_attempts()
 end
 
 function TestRunner.test_a_lost_attempt_is_repeated_under_complete_running_and_uses_no_retry()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script = { a = function(job)
     if job.attempt == 1 then return { never = true } end
     return job.attempt == 2 and { error = errors.new("io", "x") } or { ok = true }
@@ -245,7 +230,7 @@ function TestRunner.test_a_lost_attempt_is_repeated_under_complete_running_and_u
 end
 
 function TestRunner.test_five_losses_in_a_row_fail_the_node()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = forever
   local run = w:create { nodes = { { name = "a", retries = 9 } } }
   for i = 1, 6 do
@@ -258,7 +243,7 @@ function TestRunner.test_five_losses_in_a_row_fail_the_node()
 end
 
 function TestRunner.test_a_wait_goes_on_with_the_successor_and_a_subflow_stays_one()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   local inner, hash = w:document { flow = "inner", nodes = { { name = "work" } } }
   w.script = { sub = function() return { ok = true, wait = { kind = "run", file = "i" } } end,
     work = function() return { ok = true, after = 60000 } end,
@@ -275,12 +260,12 @@ function TestRunner.test_a_wait_goes_on_with_the_successor_and_a_subflow_stays_o
 end
 
 function TestRunner.test_a_stopped_runner_finds_its_lease_lost_and_starts_afresh()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = function(job) return { never = job.attempt == 1, ok = true, after = 100 } end
   local run = w:create { nodes = { { name = "a" } } }
-  local first, id = w:runner(), nil
+  local first = w:runner()
   w:go(500)
-  id = first.runner.id
+  local id = first.runner.id
   first:stop()
   w:runner()
   w:go(40000)
@@ -297,7 +282,7 @@ function TestRunner.test_a_stopped_runner_finds_its_lease_lost_and_starts_afresh
 end
 
 function TestRunner.test_a_run_that_was_taken_away_is_forgotten_and_its_children_killed()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = forever
   local run = w:create { nodes = { { name = "a" } } }
   local kept = w:create { flow = "g", nodes = { { name = "b" } } }
@@ -331,7 +316,7 @@ local function with_outage(w, host, from, to)
 end
 
 function TestRunner.test_a_short_outage_delays_and_loses_nothing()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = function() return { ok = true, after = 3000, messages = { { t = "output", name = "x", value = 5 } } } end
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   local h = w:runner()
@@ -345,7 +330,7 @@ function TestRunner.test_a_short_outage_delays_and_loses_nothing()
 end
 
 function TestRunner.test_an_outage_past_the_lease_ends_the_children()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = function(job) return { never = job.attempt == 1, ok = true } end
   local run = w:create { nodes = { { name = "a" } } }
   local h = w:runner()
@@ -361,7 +346,7 @@ end
 -- ---- leaving ----
 
 function TestRunner.test_drain_of_nodes_gives_the_rest_back()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = function() return { ok = true, after = 2000 } end
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   local h = w:runner()
@@ -377,7 +362,7 @@ function TestRunner.test_drain_of_nodes_gives_the_rest_back()
 end
 
 function TestRunner.test_drain_of_runs_finishes_them()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script.a = function() return { ok = true, after = 2000 } end
   local begun = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   local h = w:runner { jobs = 1 }
@@ -390,7 +375,7 @@ function TestRunner.test_drain_of_runs_finishes_them()
 end
 
 function TestRunner.test_leaving_now_cancels_and_what_was_lost_is_repeated()
-  local w <close> = new_world(true)
+  local w <close> = world.new { on_file = true }
   w.script = { a = function(job) return { never = job.attempt == 1, ok = true } end,
     stubborn = function(job) return { never = job.attempt == 1, ignores_cancel = true, ok = true } end }
   local run = w:create { nodes = { { name = "a" }, { name = "stubborn" } } }
@@ -410,7 +395,7 @@ end
 -- ---- reports ----
 
 function TestRunner.test_an_answer_comes_after_the_store_has_the_report()
-  local w <close> = new_world()
+  local w <close> = world.new()
   local known
   w.script.a = function() return { ok = true, session = true } end
   local run = w:create { nodes = { { name = "a" } } }
@@ -427,7 +412,7 @@ function TestRunner.test_an_answer_comes_after_the_store_has_the_report()
 end
 
 function TestRunner.test_malformed_reports_are_logged_and_harmless()
-  local w <close> = new_world()
+  local w <close> = world.new()
   w.script.a = function() return { ok = true, messages = { { t = "output", name = {}, value = 1 },
     { t = "progress", rows = "many", bytes = -1 }, { t = "session", backend_pid = "x" }, { t = "result" }, { t = 7 },
     { t = "log" }, {} } } end
@@ -441,7 +426,7 @@ function TestRunner.test_malformed_reports_are_logged_and_harmless()
 end
 
 function TestRunner.test_a_fault_of_ours_fails_that_run_alone()
-  local w <close> = new_world()
+  local w <close> = world.new()
   local bad = w:create { nodes = { { name = "a" } } }
   local good = w:create { flow = "g", nodes = { { name = "b" } } }
   local begin = w.store.begin_attempt
@@ -456,7 +441,7 @@ function TestRunner.test_a_fault_of_ours_fails_that_run_alone()
 end
 
 function TestRunner.test_a_thousand_runs_cost_little_memory()
-  local w <close> = new_world()
+  local w <close> = world.new()
   local _, hash = w:document { nodes = { { name = "a" }, { name = "b", after = { "a" } }, { name = "c", after = { "b" } } } }
   local document = w.store:document(hash)
   for i = 1, 1000 do
