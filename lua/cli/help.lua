@@ -9,6 +9,8 @@ local suggest = require "tidemill.suggest"
 local TOPICS = {
   { "flow-file", "how a flow is written" },
   { "variables", "${name}, time formats and offsets" },
+  { "schedules", "cron, every, once, after other flows" },
+  { "policies", "failures, retries, triggers, conditions, hooks" },
   { "connections", "tidemill.lua: databases and object stores" },
   { "formats", "what the objects hold" },
   { "exit-codes", "what the exit code tells" },

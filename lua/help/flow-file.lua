@@ -16,9 +16,49 @@ A flow file is a Lua file that returns one flow: a name, settings, and nodes.
       flow.load "in" { after = "out", from = "lake:orders/${day}/", on = "adbpg", into = "orders" },
     }
 
-Kinds of nodes: flow.sql runs statements, flow.extract writes a query's rows to an object
-store, flow.load appends them to a table, flow.lua runs a function. `tidemill help flow`
-lists every field.
+`tidemill help flow` lists every field. Further topics: variables, schedules, policies,
+connections.
+
+## Kinds of nodes
+
+    flow.sql        statements on a database, in one transaction
+    flow.extract    a query's rows to an object store
+    flow.load       what an extract wrote, into a table
+    flow.lua        a function
+    flow.shell      a command
+    flow.assign     a query's cell, row or column becomes variables
+    flow.loop       SQL for each item of a list
+    flow.branch     a gate: what is behind it runs if a condition holds
+    flow.wait_for   another flow, the previous run, an object, a query, new rows
+    flow.check      rules that data must follow
+    flow.subflow    a run of another flow
+
+They work together like this:
+
+    local flow = require "flow"
+
+    return flow "Prices" {
+      params = { region = "eu" },
+
+      flow.wait_for "stock" { flow = "Stock", at = "day", timeout = "3h" },
+      flow.assign "shops" {
+        on = "rds", sql = "SELECT id FROM shops WHERE region = '${region}'",
+        outputs = { ids = { row = "all", default = "" } },
+      },
+      flow.branch "any shop" { after = { "stock", "shops" }, condition = "${ids} != ''" },
+      flow.loop "each shop" {
+        after = "any shop", on = "rds", list = "${ids}", batch = 10,
+        sql = "SELECT refresh_prices(${loop.item})",
+      },
+      flow.check "sane" {
+        after = "each shop", on = "rds", table = "prices",
+        rules = { { not_null = { "shop", "price" } }, { range = { column = "price", min = 0 } } },
+      },
+      flow.shell "tell" {
+        after = "sane", trigger = "all_done", when = "${sane.status} = failed",
+        command = "logger 'prices of ${region} are bad: ${sane.error}'",
+      },
+    }
 
 ## Declaring is pure
 
@@ -26,25 +66,27 @@ Loading the file has no effect: it sees string, table, math, utf8 and require, b
 print, clock, random numbers or network. `require` gives "flow" and pure Lua files beside the
 flow. Other modules may be named (local log = require "log") but are used only in functions
 that run in nodes; there the whole standard library is at hand. A file that computes for more
-than ten seconds is stopped; reading an undefined variable is an error.
+than ten seconds is stopped; reading an undefined variable is an error. Nodes may be made by
+loops and functions: a list of nodes stands for its nodes.
 
-## Order
+## Outputs
 
-A node starts when every node in its `after` has succeeded; nodes that do not need each other
-run at the same time. `retries`, `retry_delay` (the first pause), `backoff` (its factor) and
-`timeout` belong to each node. Durations: seconds, or "90s", "5m", "1h30m", "2d".
+flow.assign and flow.lua hand values on; so does flow.shell if the last line that its command
+prints is a JSON object: {"rows": "5"}. Nodes behind them read `${rows}`. What else a node has is
+named with the node, `${node.rows}`:
 
-## Policies
+    sql, load       rows                       extract   rows, objects, bytes, manifest
+    loop            rows, iterations           branch    result (true or false)
+    check           passed, warned, failed, violations
+    shell           exit_code                  subflow   run_id, and all outputs of its nodes
+    wait_for        run_id and all outputs of the run; size, etag of an object; value of a query
 
-    on_error     complete_running  running nodes finish, nothing new starts (default)
-                 stop              running nodes are cancelled
-                 continue          branches that do not need the failed node go on
-    concurrency  skip              a firing while the last run still runs is recorded, not run (default)
-                 queue             it waits
-                 parallel          it runs beside it
-    missed       skip              firings while no runner was up are recorded only (default)
-                 latest            the latest of them runs
-                 all               each of them runs; { "all", window = "3d" } limits how old
+A loop walks over `list`, a text that is split at "," (or `separator`, or a Lua `pattern`) or a list
+of texts, over several `lists` of one length in step, or counts to `count`. Its sql knows
+${loop.item} (${loop.item1} of the second list, or a `name` of its own) and ${loop.index}, from 1.
+
+A subflow's `file` is published together with the flow; `flow` names one that is published by
+itself, of which the newest version runs. Either way it runs for the same business time.
 
 ## Maps
 
@@ -57,11 +99,4 @@ next one, so keep no reference to it. Return the row, or another table, to keep 
       if type(row.email) == "string" then row.email = row.email:lower() end
       return row
     end
-
-## Schedules
-
-`cron` is Quartz's: second minute hour day-of-month month day-of-week [year], with ? L W #;
-five fields are read as in crontab. "00 00 00-23/1 * * ?" fires every full hour. `timezone` is
-also the zone of time variables. `dst` says what a clock change does: once (default), quartz,
-each. `from` and `to` bound the firings.
 ]]

@@ -10,11 +10,14 @@ and may start with a digit. `$${` stands for a literal `${`. An unknown name is 
 
 The first of these that defines the name counts; a clash gives a warning:
 
-    1. vars of the node                 vars = { day = flow.time "yyyyMMdd" }
-    2. vars of the flow
-    3. constants of the flow            constants = { schema = "dw" }
-    4. outputs of nodes upstream        ${max_id}, or ${node.max_id}
-    5. the system
+    1. --set NAME=VALUE of run, plan, backfill ..., or `set` of a subflow
+    2. vars of the node                 vars = { day = flow.time "yyyyMMdd" }
+    3. vars of the flow
+    4. params of the flow               params = { region = "eu" }
+    5. constants of the flow            constants = { schema = "dw" }
+    6. outputs of nodes upstream        ${max_id}, or ${node.max_id}
+    7. states of nodes upstream         ${node.status}, ${node.error}
+    8. the system
 
     bizdate         business time, yyyy-MM-dd
     biztime         business time, yyyy-MM-dd HH:mm:ss
@@ -23,8 +26,23 @@ The first of these that defines the name counts; a clash gives a warning:
     timezone        the flow's zone
     flow_name       node_name       run_id
 
-A flow.lua node has the outputs that its function returns and that `outputs` names. An extract
-named n has ${n.rows}, ${n.objects}, ${n.bytes} and ${n.manifest}; a load ${n.rows}.
+A node's name may hold blanks: ${orders to the lake.rows}. `tidemill help flow-file` lists the
+outputs of each kind of node, and the variables of a flow.loop. Texts in vars and constants may
+refer to other variables. Outputs, params and what was set are data, they are never looked into.
+
+## Params
+
+What a run may be given. The type is checked; a param without default must be set, so a flow
+with a schedule gives each of its params a default.
+
+    params = {
+      region = "eu", -- a default alone: its type counts
+      limit  = { type = "integer", default = 1000, description = "most rows" },
+      day    = { type = "date", default = flow.time "yyyy-MM-dd" },
+    }
+
+Types: text, integer, number, boolean (true, false), date (yyyy-MM-dd, perhaps with a time). --set
+may also give vars and constants another value.
 
 ## Time variables
 

@@ -65,7 +65,8 @@ function TestModel.test_short_forms_become_the_one_that_bodies_know()
     flow.loop "l1" { on = "rds", sql = "x", list = "a,b" },
     flow.loop "l2" { on = "rds", sql = "x", list = { "a", 2 }, name = "item" , batch = 3, pause = "1m" },
     flow.loop "l3" { on = "rds", sql = "x", lists = { { list = "a;b", separator = ";" }, { list = "c d", pattern = "%s+" }, { "e" } } },
-    flow.check "c" { on = "rds", table = "t", rules = { { not_null = "a" }, { unique = { "a", "b" }, name = "key", severity = "warn", max = 2 },
+    flow.check "c" { on = "rds", table = "t", rules = { { not_null = "a" },
+      { unique = { "a", "b" }, name = "key", severity = "warn", max = 2 },
       { rows = { min = 1, max = "${bizdate}" } }, { accepted = { column = "c", values = { 1, true, "x" } } },
       { range = { column = "c", max = 5 } }, { fresh = { column = "u", within = "1h" } }, { sql = "SELECT 1" },
       { references = { column = "c", table = "o", to = "id" } } } },
@@ -134,7 +135,8 @@ function TestModel.test_a_subflow_is_checked_with_the_flow_that_it_is_part_of()
   lu.assertStrContains(tostring(err), "part/sub.lua:2: node 's': unknown connection 'rdz'")
   d:write("part/sub.lua", [[return require "flow" "sub" { params = { region = {} , n = 1 },
     require("flow").subflow "s" { file = "../part/deeper.lua", set = { x = "${region}" } } }]])
-  d:write("part/deeper.lua", [[return require "flow" "deeper" { params = { x = "" }, require("flow").sql "s" { on = "rds", sql = "${x}" } }]])
+  d:write("part/deeper.lua", [[return require "flow" "deeper" { params = { x = "" },
+    require("flow").sql "s" { on = "rds", sql = "${x}" } }]])
   ok, err = pcall(model_of, [[flow.subflow "a" { file = "part/sub.lua", set = { n = 2 } },
     flow.subflow "b" { file = "part/sub.lua",
       set = { regoin = "x" }, after = "a" },]])

@@ -210,7 +210,8 @@ function TestPlan.test_conditions_are_left_alone_and_their_variables_at_hand()
 end
 
 function TestPlan.test_what_may_be_set_is_named()
-  local _, model = plan_of 'vars = { a = "1" }, params = { p = 1 }, constants = { c = 2 }, flow.sql "n" { on = "rds", sql = "x", vars = { b = "1" } },'
+  local _, model = plan_of [[vars = { a = "1" }, params = { p = 1 }, constants = { c = 2 },
+    flow.sql "n" { on = "rds", sql = "x", vars = { b = "1" } },]]
   lu.assertEquals(variables.settable(model), { "a", "b", "c" })
   for name, message in pairs { bizdate = "the flow has no variable 'bizdate' to set", aa = "the flow has no variable 'aa' to set" } do
     local ok, err = pcall(variables.set, model, { [name] = "x" })

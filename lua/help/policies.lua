@@ -1,0 +1,73 @@
+return [[
+# Policies
+
+What happens when something fails, is late, or is in the way; of a flow, and of a node.
+
+## Of a flow
+
+    on_error     complete_running  running nodes finish, no other starts but those whose trigger is
+                                   there for failures (default)
+                 stop              running nodes are cancelled
+                 continue          branches that do not need the failed node go on
+    concurrency  skip              a firing while the last run still runs is recorded, not run (default)
+                 queue             it waits
+                 parallel          it runs beside it
+    missed       skip              firings while no runner was up are recorded only (default)
+                 latest            the latest of them runs
+                 all               each of them runs
+                 { "all", window = "3d" }   ... none older than that (default "1d")
+    priority     1 to 10, 10 first: whose nodes get a free place (default 5)
+    deadline     "2h": a run that is not over so long after its scheduled time is late
+
+Runs by hand (`tidemill run`) are in nobody's way.
+
+## Hooks
+
+on_success, on_failure and on_late tell others, by one of these or a list of them:
+
+    on_failure = {
+      { webhook = "alerts" },             -- a connection of tidemill.lua; JSON, signed
+      { shell = "logger 'flow failed'" },
+      { email = { "data@example.com" }, subject = "orders failed" },
+    }
+
+They are sent by a runner once the run's end is recorded, and tried again if that fails.
+
+## Of a node
+
+    retries, retry_delay, backoff    further attempts; the first pause, the factor of each next
+    timeout        an attempt is cancelled after it; a flow.wait_for gives up waiting
+    after          the nodes that must be over first
+    trigger        what must have become of them
+        all_success   all succeeded (default)      one_success   at least one did
+        all_done      all are over                 one_failed    at least one failed
+        none_failed   none failed; skipped is fine all_failed    all failed
+    when           a condition; if it is false the node is skipped
+    allow_failure  a failure counts as success, for nodes behind it and for the run
+    pool           at most so many nodes of the pool run at once; tidemill.lua: pools = { rds = 4 }.
+                   A pool named as a connection holds all nodes on that connection
+    priority       1 to 10, 10 first: which waiting node gets a free place (default 5)
+    exactly_once   of flow.sql: its transaction also records that it was done, so a repetition after
+                   a lost connection or a crash does not do it again; loads always do that
+
+A node that is skipped skips what needs it, unless the trigger says otherwise. Behind a flow.branch
+whose condition is false, nodes count it as skipped.
+
+## Conditions
+
+`when` and flow.branch take a text, a list of texts that must all hold, or a function that is
+given the variables and returns true or false:
+
+    when = "${rows} > 0 and ${region} in ('eu', 'us')"
+    when = { "${extract.status}", "not ${check.warned} > 3" }
+    when = function(vars) return tonumber(vars.rows) > 0 end
+
+Operators: = == != <> < <= > >=, in (a, b), not in, like (with % and _), matches (a Lua pattern),
+and, or, not, parentheses. Texts stand in quotes, single words need none. Two numbers are compared
+as numbers, anything else as text. A variable alone is true or false: success, true, t, yes, on and
+numbers but 0 are true; failed, skipped, canceled, false, f, no, off, 0 and nothing are false; other
+values are an error. The text is taken apart before values are put in, so no value can change
+what it means. What a condition said, and of what values, is in `tidemill why RUN`.
+
+`${node.status}` is success, failed, skipped or canceled, `${node.error}` the message of a failure.
+]]
