@@ -313,6 +313,23 @@ local function guarded(self, connection, body, ...)
   error(err, 0)
 end
 
+local SECRET_VARIABLES = { "PGPASSWORD", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY",
+  "AWS_SESSION_TOKEN" }
+
+--- Takes note of all secrets that can be known without connecting, so that `scrub` knows them
+--- before a connection is used.
+function Project:keep_secrets()
+  for _, name in ipairs(SECRET_VARIABLES) do keep_secret(self, os.getenv(name)) end
+  for name, connection in pairs(self.connections) do
+    if connection.wants == "postgres" then pcall(self.conninfo, self, name) end
+    if connection.wants == "webhook" then pcall(self.webhook, self, name) end
+    for key in pairs(connection.wants == "store" and SECRETS or {}) do
+      keep_secret(self, (text_of(connection.fields[key])))
+    end
+  end
+  pcall(self.state, self)
+end
+
 --- The conninfo or URI of a connection, secrets and all: for a driver, never for a message.
 ---@param name string
 ---@return string

@@ -43,7 +43,7 @@ local function connections(self)
       error(("db.%s: connections are defined in tidemill.lua"):format(tostring(name)), 2)
     end,
     __pairs = function()
-      local names, i = suggest.keys(self.project.connections), 0
+      local names, i = self:connection_names(), 0
       return function()
         i = i + 1
         if names[i] then return names[i], self:connection(names[i]) end
@@ -95,6 +95,7 @@ function repl.new(options)
   local self = setmetatable({ project = options.project, interactive = options.interactive,
     source = options.source or "repl", limit = 50, timing = false, open = {}, lines = {}, line_number = 0,
     signals = 0 }, Session)
+  self.project:keep_secrets()
   self.env = environment(self)
   self.commands = require "tidemill.repl.commands"
   return self
@@ -128,6 +129,18 @@ local function usable(connection, opened)
   return state ~= "closed" and state ~= "broken"
 end
 
+--- The names of the databases and object stores of the project, or of those of one kind.
+---@param wants? "postgres"|"store"
+---@return string[]
+function Session:connection_names(wants)
+  local names = {}
+  for _, name in ipairs(suggest.keys(self.project.connections)) do
+    local is = self.project.connections[name].wants
+    if is == wants or not wants and (is == "postgres" or is == "store") then names[#names + 1] = name end
+  end
+  return names
+end
+
 --- The connection NAME of the project, opened on first use.
 ---@param name string
 ---@return pg.Conn|oss.Store
@@ -150,7 +163,7 @@ end
 --- The project's connections, one a line.
 ---@return string
 function Session:connection_list()
-  local names, lines = suggest.keys(self.project.connections), {}
+  local names, lines = self:connection_names(), {}
   if #names == 0 then
     return self.project.file and ("%s defines no connections"):format(self.project.file)
       or "no connections: there is no tidemill.lua here or above"
@@ -379,7 +392,7 @@ function Session:completer()
     env = self.env, modules = repl.modules, sql = self.sql and self.sql.words,
     connections = function()
       local kinds = {}
-      for name, connection in pairs(self.project.connections) do kinds[name] = connection.wants end
+      for _, name in ipairs(self:connection_names()) do kinds[name] = self.project.connections[name].wants end
       return kinds
     end,
     opened = function(name) return self.open[name] end,
@@ -441,6 +454,14 @@ local function exit_code(err)
   return (code == 3 or code == 130) and code or 1
 end
 
+-- An error of a script tells its line; one out of Lua code does already.
+local function placed(session, err)
+  if session.source ~= "repl" and err.message:sub(1, #session.source + 1) ~= session.source .. ":" then
+    err.message = ("%s:%d: %s"):format(session.source, session.first_line, err.message)
+  end
+  return err
+end
+
 --- Runs lines without a person: stops at the first error. Returns the exit code.
 ---@param session table
 ---@param lines fun(): string?
@@ -452,7 +473,7 @@ function repl.script(session, lines)
     if what == "quit" then return 0 end
     if edit.ending() then return 128 + edit.ending() end
     if err then
-      session:complain(err)
+      session:complain(placed(session, err))
       return exit_code(err)
     end
   end

@@ -32,14 +32,6 @@ local function module_names(session)
   return table.move(session.env and require("tidemill.repl").modules or {}, 1, 100, #names + 1, names)
 end
 
-local function connection_names(session, wants)
-  local names = {}
-  for _, name in ipairs(suggest.keys(session.project.connections)) do
-    if not wants or session.project.connections[name].wants == wants then names[#names + 1] = name end
-  end
-  return names
-end
-
 local list
 
 local function show_help(session, argument)
@@ -58,10 +50,10 @@ list = {
     run = function(session) session:write(session:connection_list()) end },
   { name = ".sql", usage = "NAME", help = "an SQL prompt on a connection; .lua or Ctrl-D goes back",
     run = function(session, argument)
-      if argument == "" then errors.usage("usage: .sql NAME", suggest.hint("", connection_names(session, "postgres"),
+      if argument == "" then errors.usage("usage: .sql NAME", suggest.hint("", session:connection_names "postgres",
         "connections")) end
       session.sql = require("tidemill.repl.sql").open(session, argument)
-    end, argument = function(session) return connection_names(session, "postgres") end },
+    end, argument = function(session) return session:connection_names "postgres" end },
   { name = ".lua", usage = "", help = "back from the SQL prompt", run = function(session) session.sql = nil end },
   { name = ".flow", usage = "FILE [TIME]", help = "load a flow; show its graph, and its plan at a scheduled time",
     run = function(session, argument) return require("tidemill.repl.flow").load(session, argument) end,

@@ -78,10 +78,11 @@ static void settle_terminal(struct tm_edit *e)
 /* Waits for a key: true when there is one to read. */
 static bool wait_key(struct tm_edit *e)
 {
-  sigset_t winch, before;
-  sigemptyset(&winch);
-  sigaddset(&winch, SIGWINCH);
-  pthread_sigmask(SIG_BLOCK, &winch, &before);
+  sigset_t waking, before;
+  sigemptyset(&waking);
+  sigaddset(&waking, SIGWINCH);
+  sigaddset(&waking, SIGCONT);
+  pthread_sigmask(SIG_BLOCK, &waking, &before);
   struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
                           {.fd = tm_cancel_fd(tm_interrupt()), .events = POLLIN}};
   int ready = 0;
@@ -241,9 +242,10 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
   int count = 0;
   snprintf(e->prompt, sizeof e->prompt, "%s", prompt);
   e->interrupted = false;
-  struct sigaction action = {.sa_handler = wake}, winch;
+  struct sigaction action = {.sa_handler = wake}, winch, cont;
   sigemptyset(&action.sa_mask);
   sigaction(SIGWINCH, &action, &winch);
+  sigaction(SIGCONT, &action, &cont);
   locale_t before = uselocale(e->utf8);
   el_set(e->el, EL_PREP_TERM, 1); /* before the prompt: keys may come at once */
   errno = 0;
@@ -251,6 +253,7 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
   int error = errno;
   uselocale(before);
   sigaction(SIGWINCH, &winch, NULL);
+  sigaction(SIGCONT, &cont, NULL);
   if (e->interrupted)
     return TM_EDIT_INTERRUPTED;
   if (typed == NULL && count < 0 && error != 0) {

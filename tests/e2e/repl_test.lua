@@ -333,6 +333,7 @@ function TestRepl.test_secrets_are_never_shown()
   l.connections.rds = l.connections.rds
   l:project()
   local t <close> = session()
+  lu.assertEquals(enter(t, "os.getenv 'LAB_RDS'"), '"***"') -- also before it is used
   enter(t, "db.rds:value 'SELECT 1'")
   t:type "'sword' .. 'fish', { a = 'sword' .. 'fish' }\n"
   t:expect '"***"\n{ a = "***" }\n'
@@ -344,6 +345,60 @@ function TestRepl.test_secrets_are_never_shown()
   t:expect "repl:1: ***\n"
   t:expect(PROMPT)
   leave(t)
+end
+
+function TestRepl.test_ctrl_c_ends_the_run_of_a_node_and_not_the_session()
+  l:project()
+  l:flow("f.lua", 'flow.lua "slow" { run = function() require "proc".run { cmd = "sleep 60" } end },')
+  local t <close> = session "200x50"
+  for _ = 1, 2 do -- signals of the first do not count for the second
+    t:type "while true do end\n"
+    moment()
+    t:type "\3"
+    t:expect "error: cancelled"
+    t:expect(PROMPT)
+    t:type ".flow f.lua\n"
+    t:expect "slow (lua)"
+    t:expect(PROMPT)
+    t:type ".run slow\n"
+    moment()
+    moment()
+    t:type "\3"
+    t:expect("canceled", 10)
+    t:expect "error: cancelled"
+    t:expect(PROMPT)
+  end
+  lu.assertEquals(enter(t, "1"), "1")
+  leave(t)
+end
+
+function TestRepl.test_after_a_suspension_the_line_can_be_edited_as_before()
+  local t <close> = session()
+  t:type "pid, pts = require 'tidemill.signal'.pid(), require 'proc'.run { cmd = 'tty', stdin = 'inherit' }.stdout\n"
+  t:expect(PROMPT)
+  local pid, pts = enter(t, "pid"), enter(t, "pts"):match "/dev/[%w/]+"
+  t:type "return 'edited', 1"
+  t:expect "'edited', 1"
+  assert(os.execute(("kill -STOP %s; stty -F %s sane; kill -CONT %s"):format(pid, pts, pid)))
+  moment()
+  t:type "\1\4\4\4\4\4\4\4\n" -- Ctrl-A, and "return " goes
+  t:expect '"edited"\n1\n'
+  t:expect(PROMPT)
+  leave(t)
+end
+
+function TestRepl.test_a_history_that_cannot_be_read_is_told_once()
+  l.env.TIDEMILL_HISTORY = l.dir
+  local t <close> = terminal.start { cmd = { BIN, "repl" }, env = l.env, cwd = l.dir }
+  t:expect "the history is not kept: cannot read"
+  t:expect(PROMPT)
+  lu.assertEquals(enter(t, "1"), "1")
+  leave(t)
+  l.env.TIDEMILL_HISTORY = ""
+  local none <close> = session()
+  enter(none, "2")
+  leave(none)
+  lu.assertNil(read_file ".tidemill_history")
 end
 
 function TestRepl.test_time_is_told_and_quit_leaves()
@@ -381,7 +436,7 @@ function TestRepl.test_the_first_error_of_a_script_ends_it()
   lu.assertEquals(script "print 'one'\n\nnil_thing.x = 1\nprint 'never'\n",
     { 1, "one\n", "error: stdin:3: attempt to index a nil value (global 'nil_thing')\n" })
   lu.assertEquals(script "x = {\n1,\n", { 1, "", "error: the input ends in the middle\n" })
-  lu.assertEquals(script ".limit none\nprint 'never'\n", { 1, "", "error: usage: .limit N\n" })
+  lu.assertEquals(script ".limit none\nprint 'never'\n", { 1, "", "error: stdin:1: usage: .limit N\n" })
 end
 
 function TestRepl.test_a_script_that_cannot_connect_exits_with_3()
