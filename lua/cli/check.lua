@@ -1,6 +1,8 @@
 --- `tidemill check FLOW.lua...`: is it valid? No side effect, no network.
 
+local calendar = require "tidemill.calendar"
 local check = require "tidemill.check"
+local document = require "tidemill.document"
 local errors = require "tidemill.errors"
 
 local function show_warnings(model)
@@ -11,9 +13,9 @@ end
 
 local function show(model)
   local count = #model.nodes
-  local schedule = model.schedule and model.schedule.cron
+  local schedule = document.schedule(model.schedule, model.timezone)
   print(("%s: flow '%s' is valid: %d node%s, %s"):format(model.loaded.file, model.name, count, count == 1 and "" or "s",
-    schedule and ("schedule '%s' in %s"):format(schedule, model.timezone) or "no schedule"))
+    schedule and calendar.describe(schedule, model.timezone) or "no schedule"))
 end
 
 local function run(opts, args)
