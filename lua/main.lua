@@ -13,8 +13,8 @@ local main = {}
 --- Every command, grouped and in the order of `tidemill help`; hidden ones are in the last group.
 main.groups = {
   { "a flow file", "run", "check", "plan", "test" },
-  { "published flows", "publish", "flows", "versions", "diff", "rollback", "unpublish", "pause", "resume", "trigger",
-    "backfill" },
+  { "published flows", "serve", "publish", "flows", "versions", "diff", "rollback", "unpublish", "pause", "resume",
+    "trigger", "backfill" },
   { "runs", "runs", "show", "logs", "why", "stop", "restore", "rerun", "mark", "gc" },
   { "tools", "repl", "exec", "ossd", "help", "version", "node", "hook" },
 }

@@ -56,6 +56,7 @@ local PASSING = { connect = true, io = true, timeout = true, server = true, in_d
 ---@field root? string      this run and its subflows only
 ---@field roots? string[]   these, one after the other
 ---@field lease_ms? integer (default 15000)
+---@field name? string       what its id starts with (default: the host's)
 ---@field hold? fun(runner: string, lease_ms: integer, age_ms: integer): table  keeps the lease, as
 ---tidemill.lease does: held(), age(), close() (default: `step` renews it)
 ---@field on_reaped? fun(dead: {runner: string, kind: string, host: string, runs: string[]})
@@ -74,7 +75,7 @@ function runner.new(options)
     jobs = options.jobs, wall = options.wall or function() return store:now() end, pools = options.pools or nothing,
     emit = options.emit or nothing, log = options.log or nothing, on_reaped = options.on_reaped or nothing,
     root = options.root or options.roots and options.roots[1], roots = options.roots or { options.root },
-    lease_ms = options.lease_ms or 15000, hold = options.hold, random = options.random,
+    lease_ms = options.lease_ms or 15000, hold = options.hold, name = options.name, random = options.random,
     most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), timers = heap.new(is_sooner), runs = {}, count = 0,
     by_child = {}, busy = 0, dirty = {}, results = {}, claim_at = 0, look_at = 0, reap_at = 0 }, Runner)
 end
@@ -165,7 +166,8 @@ local function adopt(self, run)
   ex.inbox = {}
   self.runs[run.id], self.count = ex, self.count + 1
   mark_dirty(self, ex)
-  self:tell(ex, { event = "run", run = run.id, state = "running" })
+  self:tell(ex, { event = "run", run = run.id, state = "running", cause = run.cause, scheduled_at = run.scheduled_at,
+    slot_at = run.slot_at, version_no = run.version_no, epoch = run.epoch })
 end
 
 -- The root run is not here: it may be over, or with another runner.
@@ -237,7 +239,8 @@ end
 function Runner:register()
   if self.id then return self.id end
   local since = self.clock()
-  self.id = self.store:register_runner { kind = self.kind, lease_ms = self.lease_ms, jobs = self.jobs }
+  self.id = self.store:register_runner { kind = self.kind, lease_ms = self.lease_ms, jobs = self.jobs,
+    name = self.name }
   self.held = lease.keep(self, since)
   self.claim_at, self.look_at, self.reap_at = 0, 0, 0
   return self.id
@@ -377,7 +380,7 @@ end
 local function kill_if_late(self)
   if not self.kill_at or self.kill_at > self.clock() then return end
   self.kill_at = nil
-  for child in pairs(self.by_child) do child:kill() end
+  self:kill()
 end
 
 -- Leaves once nothing holds it: what it still has is given back.
@@ -508,6 +511,11 @@ function Runner:drain(how)
   if how ~= "now" then return end
   self.kill_at = self.clock() + GRACE_MS
   for child in pairs(self.by_child) do child:cancel() end
+end
+
+--- What runs now is killed; after `drain "now"`, when there is no more time.
+function Runner:kill()
+  for child in pairs(self.by_child) do child:kill() end
 end
 
 --- Ends at once, when its loop is over or has failed: what it still has is given back.

@@ -11,11 +11,11 @@ local signal = require "tidemill.signal"
 local runners = {}
 
 --- Records this process as a runner.
----@param options {kind: "serve"|"run", lease_ms: integer, jobs: integer?}
----@return string id  "host-pid-xxxxxx"
+---@param options {kind: "serve"|"run", lease_ms: integer, jobs: integer?, name: string?}
+---@return string id  "host-pid-xxxxxx"; `name` stands for the host, if there is one
 function runners:register_runner(options)
   local here, at = common.this_process(), self:now()
-  local id = ("%s-%d-%s"):format(here.host, here.pid, signal.random(6))
+  local id = ("%s-%d-%s"):format(options.name or here.host, here.pid, signal.random(6))
   self.db:exec([[INSERT INTO runners (id, kind, host, boot, pid, process_start, state, jobs, lease_ms, started_at,
     lease_until) VALUES (?, ?, ?, ?, ?, ?, 'alive', ?, ?, ?, ?)]], id, options.kind, here.host, here.boot, here.pid,
     here.start, options.jobs, options.lease_ms, at, at + options.lease_ms)
