@@ -28,9 +28,10 @@ local function queue_text(run, others, zone)
 end
 
 local function backfill_text(store, run)
-  local b = store:backfill(run.backfill)
-  if not b or b.running < b.jobs then return nil end
-  return ("backfill %s runs at most %d at once; %d of %d have ended"):format(b.id, b.jobs, b.ended, b.total)
+  local b = store:backfill(run.backfill, run.backfill_position)
+  if not b or b.running < b.jobs and b.ahead < b.jobs then return nil end
+  return ("%s of backfill %s go first; it runs at most %d at once, %d of %d have ended"):format(
+    text.count(b.ahead, "run"), b.id, b.jobs, b.ended, b.total)
 end
 
 local function runner_text(store, run)
@@ -115,6 +116,7 @@ function why.waits(store, run, limits)
   if run.ended_at then return {} end
   if run.state == "queued" then return waits_of_queued(store, run) end
   local out = waits_of_nodes(store, run, limits)
+  if run.request then table.insert(out, 1, ("it is asked to %s"):format(run.request)) end
   if run.state == "paused" then
     table.insert(out, 1, ("it is paused: tidemill resume %s"):format(run.id))
   elseif not run.runner then

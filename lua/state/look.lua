@@ -232,10 +232,12 @@ function look:in_the_way(run)
     run.priority, run.priority, run.scheduled_at, run.scheduled_at, run.id)
 end
 
---- A backfill and how far it is: its row, with `running`, `waiting` and `ended` counted.
+--- A backfill and how far it is: its row, with `running`, `waiting` and `ended` counted; and `ahead`,
+--- those before a position that have not ended.
 ---@param id string
+---@param position? integer
 ---@return table?
-function look:backfill(id)
+function look:backfill(id, position)
   local row = self.db:row([[SELECT id, flow, from_at, to_at, ordering, jobs, created_at, created_by, total
     FROM backfills WHERE id = ?]], id)
   if not row then return nil end
@@ -246,6 +248,8 @@ function look:backfill(id)
       or one.state == "queued" and "waiting" or "ended"
     row[what] = row[what] + one.n
   end
+  row.ahead = self.db:row([[SELECT count(*) AS n FROM runs WHERE backfill = ? AND backfill_position < ?
+    AND state IN ('queued', 'running', 'paused')]], id, position or 0).n
   return row
 end
 
