@@ -21,7 +21,7 @@ local function run(opts, args)
   local flow = operate.live_flow(store, args[1])
   local version = operate.version(store, flow, opts.version, "trigger")
   local zone = version.document.timezone
-  local scheduled = opts.at and operate.instant("trigger", "--at", opts.at, zone) or store:now() // 1000 * 1000
+  local scheduled = opts.at and operate.instant("trigger", "--at", opts.at, zone) or store:now()
   local new = operate.new_run(store, version, "trigger", scheduled, options.settings("trigger", opts.set))
   if opts.dry then return dry(store, new, opts) end
   return operate.go(store, project, opts, function(runner)
