@@ -7,8 +7,9 @@
 --- A lost connection is made again, with growing pauses, for PATIENCE_MS. What was under way
 --- is then done again, and exactly once. A statement outside a transaction is a read, or is
 --- wrapped into a transaction. A transaction that had not yet been told to commit was rolled back
---- and is run again, as it is after a deadlock. For one whose COMMIT got no answer the
---- server is asked what became of its transaction id.
+--- and is run again, as it is after a deadlock. To know about one whose COMMIT got no answer,
+--- each transaction writes its number into this process's row of the table "commits". (The
+--- server's own txid_status does not tell: after a crash a number may belong to another.)
 ---
 --- So that a stopped process with an open transaction stops nobody else, the server ends a
 --- session that does nothing inside one for IDLE; what it was doing runs again when it wakes.
@@ -34,6 +35,12 @@ local SETTINGS = ([[
   SET idle_in_transaction_session_timeout = '%s';
   SET default_transaction_isolation = 'read committed';
   SET default_transaction_read_only = off]]):format(IDLE)
+
+local COMMITS = [[
+  CREATE SCHEMA IF NOT EXISTS tidemill;
+  CREATE TABLE IF NOT EXISTS commits (process TEXT PRIMARY KEY, number BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL)
+    WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)]]
+local FORGET = "DELETE FROM commits WHERE at < now() - interval '7 days'"
 
 -- ---- texts of statements ----
 
@@ -177,19 +184,19 @@ local function same_values(rows)
   return rows
 end
 
--- Whether what failed may be done again: nothing of it was kept. Makes the connection usable.
+-- Whether a signal broke it off that the runner will look at, and that does not end this
+-- process. (The count of signals stays; only the wait that was broken off is forgotten.)
+local function was_interrupted(err)
+  if type(err) ~= "table" or err.kind ~= "canceled" or not signal.deferred() then return false end
+  signal.take()
+  return true
+end
+
+-- Whether what failed may be done again, nothing of it having been kept.
 local function may_repeat(self, err)
   if type(err) ~= "table" then return false end
-  if is_lost(self) then
-    drop(self)
-    return PASSING[err.kind] or err.kind == "in_doubt"
-  end
-  if err.code == "40001" or err.code == "40P01" then return true end
-  if err.kind == "canceled" and signal.deferred() then
-    signal.take() -- a signal that the runner will look at, not the end of this process
-    return true
-  end
-  return false
+  if is_lost(self) then return PASSING[err.kind] or err.kind == "in_doubt" or false end
+  return err.code == "40001" or err.code == "40P01"
 end
 
 local function is_read(sql) return sql:match "^%s*(%a+)":upper() == "SELECT" end
@@ -204,7 +211,9 @@ local function one(self, method, sql, ...)
   for again = 0, MAX_AGAIN do
     local ok, result = pcall(function() return run(self, connected(self), method, sql, args) end)
     if ok then return result end
-    if again == MAX_AGAIN or not may_repeat(self, result) then error(told(result), 0) end
+    if again == MAX_AGAIN or not (was_interrupted(result) or may_repeat(self, result)) then
+      error(told(result), 0)
+    end
   end
 end
 
@@ -228,10 +237,15 @@ end
 
 -- ---- transactions ----
 
--- A transaction id is asked for at once: it tells what became of a COMMIT without an answer.
-local function begin(conn)
-  local done = conn:exec("BEGIN; SELECT txid_current() AS xid", { results = true })
-  return done[2].result[1].xid
+-- In one message; the first time there is no row yet, nor before there is a table.
+local function begin(self, conn)
+  if not self.process then return conn:exec "BEGIN" end
+  self.number = self.number + 1
+  local done = conn:exec(("BEGIN; UPDATE commits SET number = %d, at = now() WHERE process = '%s'")
+    :format(self.number, self.process))
+  if done.rows == 0 then
+    conn:query("INSERT INTO commits VALUES ($1, $2, now())", self.process, self.number)
+  end
 end
 
 local function commit(conn)
@@ -240,17 +254,20 @@ local function commit(conn)
   end
 end
 
--- Whether the transaction was committed, once the server knows.
-local function was_committed(self, xid)
-  local deadline = signal.mono() + PATIENCE_MS
-  while true do
-    local status = connected(self):value("SELECT txid_status($1::bigint)", xid)
-    if status == "committed" then return true end
-    if status == "aborted" then return false end
-    if status ~= "in progress" or signal.mono() > deadline then
-      error(errors.new("in_doubt", "the state store: it is not known whether the last change was kept"), 0)
-    end
-    proc.poll({}, 0.05)
+-- Whether the last transaction was committed. If it is still under way at the server, either
+-- statement waits until it has ended.
+local function was_committed(self)
+  if not self.process then
+    error(errors.new("in_doubt", "the state store: the connection was lost while the store was made"), 0)
+  end
+  for again = 0, MAX_AGAIN do
+    local ok, result = pcall(function()
+      local conn = connected(self)
+      conn:query("INSERT INTO commits VALUES ($1, 0, now()) ON CONFLICT DO NOTHING", self.process)
+      return conn:value("SELECT number FROM commits WHERE process = $1 FOR UPDATE", self.process)
+    end)
+    if ok then return result == self.number end
+    if again == MAX_AGAIN or not (was_interrupted(result) or may_repeat(self, result)) then error(result, 0) end
   end
 end
 
@@ -262,23 +279,22 @@ end
 -- Once through: true and the results of f, or false and the error.
 local function try(self, f)
   local conn = connected(self)
-  local xid, results, committing
+  local results, committing
   self.inside = true
   local ok, err = pcall(function()
-    xid = begin(conn)
+    begin(self, conn)
     results = table.pack(f())
     committing = true
     commit(conn)
   end)
   self.inside = false
   if ok then return true, results end
-  local lost = is_lost(self)
-  roll_back(self)
-  if committing and (lost or type(err) == "table" and err.kind == "canceled") and may_repeat(self, err) then
-    if was_committed(self, xid) then return true, results end
-    return false, err, true
+  local interrupted, again = was_interrupted(err), may_repeat(self, err)
+  if committing and (interrupted or is_lost(self) and again) then
+    if was_committed(self) then return true, results end
   end
-  return false, err, may_repeat(self, err)
+  roll_back(self)
+  return false, err, interrupted or again
 end
 
 --- Runs f() as one transaction: all or, when it raises, nothing. Inside another one it is a
@@ -307,7 +323,7 @@ function Face:mutex(name) self:query("SELECT pg_advisory_xact_lock(hashtextexten
 
 --- Whether there is such a table.
 function Face:has_table(name)
-  return self:row("SELECT 1 AS one WHERE to_regclass(?) IS NOT NULL", "tidemill." .. name) ~= nil
+  return self:row("SELECT 1 AS one FROM pg_tables WHERE schemaname = 'tidemill' AND tablename = ?", name) ~= nil
 end
 
 --- The database's clock in milliseconds minus signal.mono() of this process.
@@ -329,15 +345,17 @@ function Face:close() drop(self) end
 ---@param conninfo string  or a URI; raises without any secret of it
 ---@param opts? {patience_ms: integer?}  for how long a lost server is waited for (default 60 s)
 function postgres_face.open(conninfo, opts)
-  local self = setmetatable({ conninfo = conninfo, patience_ms = 0, statements = {}, count = 0 }, Face)
+  local self = setmetatable({ conninfo = conninfo, patience_ms = 0, statements = {}, count = 0, number = 0 }, Face)
   connected(self)
   self.patience_ms = opts and opts.patience_ms or PATIENCE_MS
-  if not self:row "SELECT 1 AS one FROM pg_namespace WHERE nspname = 'tidemill'" then
+  if not self:has_table "commits" then
     self:transaction(function()
       self:mutex "tidemill schema"
-      self:script "CREATE SCHEMA IF NOT EXISTS tidemill"
+      self:script(COMMITS)
     end)
   end
+  self.process = signal.random(32)
+  self:exec(FORGET)
   return self
 end
 

@@ -710,6 +710,15 @@ function suite.define(name, make)
     for _ in pairs(had) do count = count + 1 end
     lu.assertEquals(count, 300)
   end
+
+  function T:test_many_processes_open_a_new_store_at_once()
+    self.store:close()
+    self.clean()
+    self.open, self.clean, self.url = make()
+    lu.assertEquals(run_claimers(self.url, 4, 1), {})
+    self.store = self.open()
+    lu.assertEquals(#self.store:runners(true), 4)
+  end
 end
 
 return suite

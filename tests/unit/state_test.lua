@@ -44,4 +44,27 @@ function TestSqlite.test_another_kind_of_database_is_refused()
   lu.assertNotStrContains(err.message, "secret")
 end
 
+-- ---- statements for PostgreSQL ----
+
+TestTranslate = {}
+
+function TestTranslate.test_question_marks_become_numbers_unless_they_are_something_else()
+  local translate = require "tidemill.state.postgres_face".translate
+  for _, case in ipairs {
+    { "SELECT 1", "SELECT 1", 0 },
+    { "a = ? AND b IN (?, ?)", "a = $1 AND b IN ($2, $3)", 3 },
+    { "'?' || ? || 'it''s ?'", "'?' || $1 || 'it''s ?'", 1 },
+    { [["?" = ? AND "a""?" = ?]], [["?" = $1 AND "a""?" = $2]], 2 },
+    { "? -- ?\n? /* ? */ - ? / ?", "$1 -- ?\n$2 /* ? */ - $3 / $4", 4 },
+    { "DO $$ ? $$, $tag$ ? $$ ? $tag$ ?", "DO $$ ? $$, $tag$ ? $$ ? $tag$ $1", 1 },
+    { "? IS NULL OR a = ?", "$1::text IS NULL OR a = $2", 2 },
+    { "? is not null", "$1::text is not null", 1 },
+    { "'unfinished ?", "'unfinished ?", 0 },
+    { "/* unfinished ?", "/* unfinished ?", 0 },
+    { "?", "$1", 1 },
+  } do
+    lu.assertEquals({ translate(case[1]) }, { case[2], case[3] })
+  end
+end
+
 os.exit(lu.LuaUnit.run())
