@@ -141,7 +141,7 @@ function progress.choose(nodes, rows)
   for i, node in ipairs(nodes) do
     if not is_chosen[i] then count[node.state] = (count[node.state] or 0) + 1 end
   end
-  for _, state in ipairs { "success", "running", "retrying", "failed", "canceled", "skipped", "waiting" } do
+  for _, state in ipairs { "success", "running", "retrying", "polling", "failed", "canceled", "skipped", "waiting" } do
     if count[state] then parts[#parts + 1] = ("%d %s"):format(count[state], state) end
   end
   return shown, "and " .. table.concat(parts, ", ")
@@ -163,6 +163,14 @@ local function is_dumb()
   return os.getenv "TERM" == "dumb" or os.getenv "TERM" == nil
 end
 
+local function add_node(self, name, position)
+  local node = { name = name, state = "waiting" }
+  table.insert(self.nodes, position, node)
+  self.by_name[name] = node
+  self.name_width = math.min(40, math.max(self.name_width, (tty.width(name))))
+  return node
+end
+
 --- A display for one run.
 ---@param options tidemill.DisplayOptions
 function progress.new(options)
@@ -171,11 +179,7 @@ function progress.new(options)
   self.manner = options.manner or options.json and "json" or tty.is(2) and not is_dumb() and "terminal" or "plain"
   self.out = options.out or (self.manner == "json" and io.stdout or io.stderr)
   self.colour = self.manner == "terminal" and (os.getenv "NO_COLOR" or "") == ""
-  for i, node in ipairs(options.nodes) do
-    self.nodes[i] = { name = node.name, state = "waiting" }
-    self.by_name[node.name] = self.nodes[i]
-    self.name_width = math.min(40, math.max(self.name_width, (tty.width(node.name))))
-  end
+  for i, node in ipairs(options.nodes) do add_node(self, node.name, i) end
   return self
 end
 
@@ -202,6 +206,17 @@ local function describe(node)
   if node.bytes then words[#words + 1] = progress.bytes(node.bytes) end
   if node.started and node.ended then words[#words + 1] = progress.duration(node.ended - node.started) end
   return #words > 0 and " (" .. table.concat(words, ", ") .. ")" or ""
+end
+
+-- The node of an event. Those of a subflow, "parent / node", are first heard of by their events;
+-- they stand below their parent.
+local function node_of(self, name)
+  if self.by_name[name] then return self.by_name[name] end
+  local parent, position = name:match "^(.*) / ", #self.nodes + 1
+  for i, node in ipairs(self.nodes) do
+    if parent and (node.name == parent or node.name:sub(1, #parent + 3) == parent .. " / ") then position = i + 1 end
+  end
+  return add_node(self, name, position)
 end
 
 local function on_node(self, node, event)
@@ -243,7 +258,7 @@ function Display:event(event)
     self.out:write(require("json").encode(copy), "\n")
     self.out:flush()
   end
-  local node = self.by_name[event.node]
+  local node = event.node and node_of(self, event.node)
   if event.event == "node" then
     on_node(self, node, event)
   elseif event.event == "progress" then

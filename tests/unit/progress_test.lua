@@ -119,6 +119,18 @@ local EVENTS = {
   { event = "node", node = "a", state = "success", attempt = 2, started = 0, ended = 5000, rows = 9 },
 }
 
+function TestProgress.test_nodes_of_a_subflow_stand_below_their_parent()
+  local d = progress.new { flow = "f", run = "R", nodes = { { name = "a" }, { name = "b" } }, manner = "quiet",
+    clock = function() return 0 end, wall = function() return 0 end }
+  for _, name in ipairs { "a / x", "b / y", "a / z", "a / z / deep", "alone / q" } do
+    d:event { event = "node", node = name, state = "running", attempt = 1, started = 0 }
+  end
+  d:event { event = "subrun" }
+  local names = {}
+  for i, node in ipairs(d.nodes) do names[i] = node.name end
+  lu.assertEquals(names, { "a", "a / x", "a / z", "a / z / deep", "b", "b / y", "alone / q" })
+end
+
 function TestProgress.test_plain_writes_a_line_an_event()
   local text = display("plain", EVENTS)
   lu.assertStrContains(text, "00:00:00 a: running\n")
