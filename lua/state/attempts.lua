@@ -21,15 +21,14 @@ local function lost(run)
   return errors.new("conflict", ("run %s belongs to another runner now"):format(run), { code = "LOST" })
 end
 
--- Runs f(claim) as a fenced transaction.
-local function fenced(self, run, f, how)
+-- Runs f(claim, state) as a fenced transaction. `over` admits a run that has ended.
+local function fenced(self, run, f, how, over)
   local claim = self.claims[run] or error(lost(run), 0)
   return self.db:transaction(function()
-    if not self.db:row("SELECT 1 AS one FROM runs WHERE id = ? AND runner = ? AND epoch = ? AND state IN ('running', 'paused')"
-      .. self.db:lock "share", run, claim.runner, claim.epoch) then
-      error(lost(run), 0)
-    end
-    return f(claim)
+    local row = self.db:row("SELECT state FROM runs WHERE id = ? AND runner = ? AND epoch = ?" .. self.db:lock "share",
+      run, claim.runner, claim.epoch)
+    if not row or row.state ~= "running" and row.state ~= "paused" and not over then error(lost(run), 0) end
+    return f(claim, row.state)
   end, how)
 end
 
@@ -209,11 +208,14 @@ function attempts:resume_run(run) set_state(self, run, "running", "asked by a us
 local NOTICE = { success = "success", failed = "failure" }
 
 --- Records the end of a run; with it, in the same transaction, the notices of its flow's hooks and
---- the event for those that wait for the flow. The claim ends.
+--- the event for those that wait for the flow. The claim ends. To say so twice, for want of an
+--- answer, is harmless.
 ---@param run string
 ---@param result {state: "success"|"failed"|"canceled", message: string?, error: table?}
 function attempts:end_run(run, result)
-  fenced(self, run, function()
+  fenced(self, run, function(_, state)
+    if state == result.state then return end
+    if state ~= "running" and state ~= "paused" then error(lost(run), 0) end
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = ?, ended_at = ?, request = NULL WHERE id = ?]],
       result.state, result.message, common.encode_error(result.error), self:now(), run)
     local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, scheduled_at FROM runs
@@ -223,7 +225,7 @@ function attempts:end_run(run, result)
       self:add_notices_in(row, document and document.hooks, NOTICE[result.state])
     end
     if result.state == "success" then self:add_event_in(row, "") end
-  end)
+  end, nil, true)
   self:forget_run(run)
 end
 
@@ -289,6 +291,7 @@ function attempts:add_logs(run, node, attempt, lines)
   for seq = before + 1, log.seq do
     if seq < cut_from or seq > cut_to then kept[#kept + 1] = rows[seq] end
   end
+  self.logs_of[run] = nil -- looked up anew if this fails
   fenced(self, run, function()
     common.insert(self.db, "INSERT INTO logs (run_id, node, attempt, seq, at, stream, level, line) VALUES", 8, kept)
     if cut_to >= cut_from and cut_from <= before then
@@ -296,6 +299,7 @@ function attempts:add_logs(run, node, attempt, lines)
         run, node, attempt, cut_from, math.min(cut_to, before))
     end
   end, "relaxed")
+  self.logs_of[run] = of_run
 end
 
 return attempts

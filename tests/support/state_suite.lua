@@ -109,7 +109,12 @@ function suite.define(name, make)
 
   function T:test_a_run_ends_once()
     local id = claimed(self.store)
+    local claim = self.store.claims[id]
     self.store:end_run(id, { state = "failed", message = "node a failed", error = errors.new("sql", "no") })
+    fails("conflict", "LOST", self.store.end_run, self.store, id, { state = "success" })
+    self.store.claims[id] = claim -- as if no answer had come
+    self.store:end_run(id, { state = "failed", message = "again" })
+    self.store.claims[id] = claim
     fails("conflict", "LOST", self.store.end_run, self.store, id, { state = "success" })
     local run = self.store:find_run(id)
     lu.assertEquals({ run.state, run.message, run.error.kind }, { "failed", "node a failed", "sql" })
