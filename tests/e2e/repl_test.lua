@@ -9,6 +9,10 @@ local terminal = require "tests.support.terminal"
 local PROMPT = "tidemill> "
 local BIN = os.getenv "TM_BIN"
 
+-- ThreadSanitizer holds signals back until the program calls something of the C library.
+local BUSY = os.getenv "TM_SANITIZER" == "tsan" and "local t = {}" or ""
+local LOOP = ("while true do %s end"):format(BUSY)
+
 local l, conn
 
 TestRepl = {}
@@ -198,8 +202,8 @@ end
 
 function TestRepl.test_ctrl_c_ends_an_endless_loop_even_one_that_catches_errors()
   local t <close> = session()
-  for _, code in ipairs { "while true do end", "repeat until pcall(error) == 'never'",
-    "coroutine.wrap(function() while true do end end)()", "('a'):rep(1e6):gsub('.', function() while true do end end)" } do
+  for _, code in ipairs { LOOP, "repeat until pcall(error) == 'never'",
+    ("coroutine.wrap(function() %s end)()"):format(LOOP), ("('a'):rep(9):gsub('.', function() %s end)"):format(LOOP) } do
     t:type(code .. "\n")
     for _ = 1, 4 do
       moment()
@@ -322,8 +326,7 @@ function TestRepl.test_a_flow_is_loaded_shown_and_one_node_of_it_run()
   t:type ".run third\n"
   t:expect "error: the flow has no node 'third'\nhint: nodes: first, second\n"
   t:expect(PROMPT)
-  t:type "1\n"
-  t:expect "\n1\n"
+  lu.assertEquals(enter(t, "1"), "1")
   leave(t)
 end
 
@@ -352,7 +355,7 @@ function TestRepl.test_ctrl_c_ends_the_run_of_a_node_and_not_the_session()
   l:flow("f.lua", 'flow.lua "slow" { run = function() require "proc".run { cmd = "sleep 60" } end },')
   local t <close> = session "200x50"
   for _ = 1, 2 do -- signals of the first do not count for the second
-    t:type "while true do end\n"
+    t:type(LOOP .. "\n")
     moment()
     t:type "\3"
     t:expect "error: cancelled"
@@ -460,7 +463,7 @@ function TestRepl.test_code_of_the_command_line_is_run()
 end
 
 function TestRepl.test_an_interrupt_ends_a_script()
-  local child <close> = proc.spawn { cmd = { BIN, "repl", "-e", "print 'on'", "-e", "while true do end" },
+  local child <close> = proc.spawn { cmd = { BIN, "repl", "-e", "print 'on'", "-e", LOOP },
     env = l.env, cwd = l.dir, stdout = "pipe", stderr = "null" }
   lu.assertEquals(child:read(1, 20), "on\n")
   child:kill "INT"
