@@ -130,11 +130,21 @@ local look = {}
 
 function look.probe() return true end
 
+-- The outputs of all nodes of a run; of two with one name, the later node's. And its id.
+local function outputs_of(ex, run)
+  local all, outputs = ex.store:outputs(run), {}
+  for _, node in ipairs(ex.store:nodes(run)) do
+    for name, value in pairs(all[node.node] or {}) do outputs[name] = value end
+  end
+  outputs.run_id = run
+  return outputs
+end
+
 function look.flow(ex, record, now)
   local wait = record.waiting
   local state, run = ex.store:awaited(ex.run, wait)
   if state == "success" then
-    record.outputs = run and { run = run } or {}
+    record.outputs = run and outputs_of(ex, run) or { run_id = "" } -- of the very first there is none before
     ends.succeed(ex, record, {})
   elseif state == "failed" and wait.fail_fast then
     ends.fail(ex, record, errors.new("conflict", ("run %s of flow '%s' has failed"):format(run, wait.flow
@@ -142,15 +152,6 @@ function look.flow(ex, record, now)
   else
     record.next_at = now + every_ms(wait)
   end
-end
-
--- The outputs of all nodes of a run; of two with one name, the later node's.
-local function outputs_of(ex, run)
-  local all, outputs = ex.store:outputs(run), {}
-  for _, node in ipairs(ex.store:nodes(run)) do
-    for name, value in pairs(all[node.node] or {}) do outputs[name] = value end
-  end
-  return outputs
 end
 
 function look.run(ex, record, now)

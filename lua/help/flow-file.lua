@@ -77,7 +77,7 @@ named with the node, `${node.rows}`:
 
     sql, load       rows                       extract   rows, objects, bytes, manifest
     loop            rows, iterations           branch    result (true or false)
-    check           passed, warned, failed, violations
+    check           passed, warned, failed, violations, report (JSON)
     shell           exit_code                  subflow   run_id, and all outputs of its nodes
     wait_for        run_id and all outputs of the run; size, etag of an object; value of a query
 

@@ -442,7 +442,7 @@ local FIXED = {
   load = { "rows" },
   loop = { "rows", "iterations" },
   branch = { "result" },
-  check = { "passed", "warned", "failed", "violations" },
+  check = { "passed", "warned", "failed", "violations", "report" },
   subflow = { "run_id" },
   shell = { "exit_code" },
 }

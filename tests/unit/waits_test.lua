@@ -127,7 +127,7 @@ function TestWaits.test_a_success_of_the_flow_in_the_span_ends_the_wait()
   lu.assertEquals(w:states(w.run), { a = "polling" })
   local good = upstream(w, 500, "success")
   lu.assertEquals(result(w).state, "success")
-  lu.assertEquals({ w.now, w.store:outputs(w.run).a.run }, { 30010, good })
+  lu.assertEquals({ w.now, w.store:outputs(w.run).a.run_id }, { 30010, good })
   lu.assertEquals(#w.log, 2) -- one process
 end
 
@@ -184,9 +184,9 @@ function TestWaits.test_a_subflow_is_a_run_whose_outputs_are_those_of_the_node()
     return { ok = true, messages = { { t = "output", name = "rows", value = 7 } } }
   end }
   lu.assertEquals(result(w).state, "success")
-  lu.assertEquals(w.store:outputs(w.run), { sub = { rows = 7 } })
-  lu.assertEquals(w:states(w.run), { sub = "success", behind = "success" })
   local inner = inner_runs(w)
+  lu.assertEquals(w.store:outputs(w.run), { sub = { rows = 7, run_id = inner[1].id } })
+  lu.assertEquals(w:states(w.run), { sub = "success", behind = "success" })
   lu.assertEquals(#inner, 1)
   lu.assertEquals({ inner[1].state, inner[1].cause, inner[1].parent_run, inner[1].parent_node, inner[1].business_at },
     { "success", "subflow", w.run, "sub", w.store:run(w.run).business_at })
