@@ -41,13 +41,12 @@ local function read_date(text, option, timezone)
 end
 
 local function every_days(from, to, days, timezone)
-  local found, t, i = {}, nil, 0
-  local stop = midnight(to, 1, timezone)
-  repeat
-    t = midnight(from, 1 + i * days, timezone)
-    if t <= stop then found[#found + 1] = math.floor(t * 1000) end
-    i = i + 1
-  until t > stop or #found > backfill.LIMIT
+  local found, stop = {}, midnight(to, 1, timezone)
+  for i = 0, backfill.LIMIT do
+    local t = midnight(from, 1 + i * days, timezone)
+    if t > stop then break end
+    found[#found + 1] = math.floor(t * 1000)
+  end
   return found
 end
 

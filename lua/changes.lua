@@ -62,7 +62,10 @@ local function short(field, value)
   if type(value) == "number" and SECONDS[field] then return units.show_duration(value) end
   if type(value) == "table" and #value > 0 and type(value[1]) == "string" then value = table.concat(value, ", ") end
   if type(value) == "table" and (next(value) == nil) then return "none" end
-  if type(value) == "table" then value = flow.is(value) == "time" and value.pattern or value.text or value.time or value end
+  if type(value) == "table" then
+    local condition = value.items and #value.items == 1 and value.items[1].text
+    value = flow.is(value) == "time" and value.pattern or condition or value.time or value
+  end
   if type(value) == "table" or type(value) == "function" then return nil end
   local shown = tostring(value)
   return #shown <= 60 and not shown:find "\n" and text.clean(shown) or nil

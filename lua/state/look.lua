@@ -268,7 +268,8 @@ end
 --- The newest success of a flow, or of its node, in a span of scheduled times; nil if there
 --- is none. With `previous` it is the flow's run before `before_ms` that counts, if there is any:
 --- its state is given, success or not.
----@param wanted {flow: string, node: string?, from_ms: integer?, to_ms: integer?, previous: boolean?, before_ms: integer?}
+---@param wanted {flow: string, node: string?, from_ms: integer?, to_ms: integer?, previous: boolean?,
+---  before_ms: integer?}
 ---@return {id: string, state: string, scheduled_at: integer}?  state: of the node, with `node`
 function look:upstream_run(wanted)
   local what = wanted.node and "n.state" or "r.state"

@@ -445,7 +445,8 @@ function runs:restore_run(run, names, reason, runner)
     self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
       message = NULL, error = NULL WHERE id = ?]], runner, run)
     if row.backfill then open_backfill(self, row.backfill) end
-    self:decide_in(run, nil, "restore", ("%s to run%s"):format(text.count(count, "node"), reason and ", " .. reason or ""))
+    self:decide_in(run, nil, "restore", ("%s to run%s"):format(text.count(count, "node"),
+      reason and ", " .. reason or ""))
     return count
   end)
 end
