@@ -409,6 +409,24 @@ function Executor:step()
   return next_time(self)
 end
 
+--- Ends the run as failed by a fault of the runner, with whatever of it is open.
+---@param err table
+function Executor:fail(err)
+  local message, open = "the runner failed", {}
+  for _, record in ipairs(self.nodes) do
+    if record.state == "running" then
+      self.store:end_attempt(self.id, record.name, record.attempt,
+        { state = "canceled", node_state = "canceled", message = message })
+    elseif not OVER[record.state] then
+      open[#open + 1] = record.name
+    end
+  end
+  self.store:end_nodes(self.id, open, "canceled", message)
+  local result = { state = "failed", message = message, error = err }
+  self.store:end_run(self.id, result)
+  self.result = result
+end
+
 --- How many attempts may yet start, as far as one can tell; counts no further than `most`.
 ---@param most integer
 function Executor:to_come(most)

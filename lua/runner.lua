@@ -106,8 +106,7 @@ end
 -- A fault of ours: the run cannot go on, but others can.
 local function fail_run(self, ex, err)
   self.log("error", ("run %s: %s"):format(ex.id, err.message))
-  self.store:end_run(ex.id, { state = "failed", message = "the runner failed", error = err })
-  ex.result = { state = "failed", message = "the runner failed", error = err }
+  ex:fail(err)
   drop(self, ex)
   self:over(ex)
 end
@@ -341,9 +340,13 @@ local function advance(self)
   end
 end
 
+local function may_start(self)
+  return self.busy < self.jobs and (not self.leaving or self.leaving == "runs")
+end
+
 -- Starts what the gate lets through.
 local function start(self)
-  while self.busy < self.jobs and (not self.leaving or self.leaving == "runs") do
+  while may_start(self) do
     local ex, record = self.gate:take(self.clock())
     if not ex then return end
     local ok, begun = pcall(with, self, ex, ex.start, record)
@@ -418,7 +421,7 @@ local function next_time(self)
   if self.kill_at then at = math.min(at, self.kill_at) end
   if #self.dirty > 0 then at = now end
   local pool_at = self.gate:next_time()
-  if pool_at and self.busy < self.jobs then at = math.min(at, pool_at) end
+  if pool_at and may_start(self) then at = math.min(at, pool_at) end
   return math.max(at, now)
 end
 

@@ -173,12 +173,19 @@ function look.run(ex, record, now)
   end
 end
 
+-- Asks for the end of a subflow's run; it may be over already.
+local function stop_run(ex, run)
+  local ok, raised = pcall(ex.store.request, ex.store, run, "stop")
+  local err = not ok and errors.from(raised)
+  if err and err.kind ~= "conflict" and err.kind ~= "not_found" then error(raised, 0) end
+end
+
 --- Looks at a polling node. True when an attempt is to be started.
 ---@param now integer
 function waits.look(ex, record, now)
   if record.wait_until and record.wait_until <= now and not record.cancel then
     local wait = record.waiting
-    if wait.kind == "run" then ex.store:request(wait.run, "stop") end
+    if wait.kind == "run" then stop_run(ex, wait.run) end
     return ends.fail(ex, record, errors.new("timeout", ("waited in vain: %s"):format(record.message or "no end")),
       {}, true)
   end
@@ -190,7 +197,7 @@ end
 function waits.cancel(ex, record, reason)
   if record.cancel then return end
   if record.waiting.kind == "run" then
-    ex.store:request(record.waiting.run, "stop")
+    stop_run(ex, record.waiting.run)
     record.cancel, record.cancel_reason, record.next_at = "stop", reason, ex.clock()
     return
   end

@@ -202,9 +202,8 @@ function Host:take()
   return events
 end
 
---- SIGKILL to the runner: its processes end without another word.
-function Host:die()
-  self.dead = true
+-- Its processes end without another word.
+local function bury(self)
   for _, child in ipairs(self.children) do
     child.canceled, child.ended = true, true
     self.world.processes[child.pid] = nil
@@ -212,9 +211,46 @@ function Host:die()
   self.children = {}
 end
 
+--- SIGKILL to the runner, and so to its processes.
+function Host:die()
+  self.dead = true
+  bury(self)
+end
+
 --- SIGSTOP to the runner alone; SIGCONT.
 function Host:stop() self.stopped = true end
 function Host:continue() self.stopped = false end
+
+--- Cuts the runner off its store for so long. What is asked of it fails, or, of writes, is done
+--- and the answer lost, with that probability.
+---@param ms integer
+---@param in_doubt? number  0 to 1 (default 0)
+function Host:cut(ms, in_doubt)
+  local w, raw = self.world, self.raw_db or self.store.db
+  local cut_until, inside = w.now + ms, false
+  self.raw_db = raw
+  local function through(key, ...)
+    local before = inside
+    inside = inside or key == "transaction"
+    local results = table.pack(pcall(raw[key], raw, ...))
+    inside = before
+    if not results[1] then error(results[2], 0) end
+    return table.unpack(results, 2, results.n)
+  end
+  local function call(key, ...)
+    if inside or w.now >= cut_until then return through(key, ...) end
+    if key ~= "query" and key ~= "row" and math.random() < (in_doubt or 0) then
+      through(key, ...)
+      error(errors.new("in_doubt", "the state store did not answer"), 0)
+    end
+    error(errors.new("connect", "no route to the state store"), 0)
+  end
+  local calls = { exec = true, query = true, row = true, transaction = true }
+  self.store.db = setmetatable({}, { __index = function(_, key)
+    if calls[key] then return function(_, ...) return call(key, ...) end end
+    return raw[key]
+  end })
+end
 
 -- ---- time ----
 
@@ -225,7 +261,12 @@ function World:step()
   for _, host in ipairs(self.hosts) do
     if not host.dead and not host.stopped and not host.over then
       local at = host.runner:step(host:take())
-      if at then next_at = math.min(next_at, at) else host.over = true end
+      if at then
+        next_at = math.min(next_at, at)
+      else
+        host.over = true
+        bury(host)
+      end
     end
   end
   self:pass()

@@ -302,25 +302,13 @@ end
 
 -- ---- the store out of reach ----
 
--- Makes a store that fails on every call from `from` to `to`.
-local function with_outage(w, host, from, to)
-  local raw = host.store.db
-  host.store.db = setmetatable({}, { __index = function(_, key)
-    if (key == "exec" or key == "query" or key == "row" or key == "transaction") and w.now >= from and w.now < to then
-      return function() error(errors.new("connect", "no route to the state store"), 0) end
-    end
-    local value = raw[key]
-    if type(value) ~= "function" then return value end
-    return function(_, ...) return value(raw, ...) end
-  end })
-end
-
 function TestRunner.test_a_short_outage_delays_and_loses_nothing()
   local w <close> = world.new { on_file = true }
   w.script.a = function() return { ok = true, after = 3000, messages = { { t = "output", name = "x", value = 5 } } } end
   local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
   local h = w:runner()
-  with_outage(w, h, 1000, 9000)
+  w:go(1000)
+  h:cut(8000)
   w:go(8000)
   lu.assertEquals(h.runner:active().outage_ms ~= nil, true)
   w:go(20000)
@@ -334,7 +322,8 @@ function TestRunner.test_an_outage_past_the_lease_ends_the_children()
   w.script.a = function(job) return { never = job.attempt == 1, ok = true } end
   local run = w:create { nodes = { { name = "a" } } }
   local h = w:runner()
-  with_outage(w, h, 1000, 40000)
+  w:go(1000)
+  h:cut(39000)
   w:go(14000)
   lu.assertEquals(#h.children, 1)
   w:go(17000)
@@ -427,7 +416,7 @@ end
 
 function TestRunner.test_a_fault_of_ours_fails_that_run_alone()
   local w <close> = world.new()
-  local bad = w:create { nodes = { { name = "a" } } }
+  local bad = w:create { nodes = { { name = "a" }, { name = "z", after = { "a" } } } }
   local good = w:create { flow = "g", nodes = { { name = "b" } } }
   local begin = w.store.begin_attempt
   w.store.begin_attempt = function(self, run, ...)
@@ -438,6 +427,7 @@ function TestRunner.test_a_fault_of_ours_fails_that_run_alone()
   w:go(1000)
   lu.assertEquals({ state(w, bad), state(w, good) }, { "failed", "success" })
   lu.assertStrContains(w.store:run(bad).error.message, "a bug")
+  lu.assertEquals(w:states(bad), { a = "canceled", z = "canceled" })
 end
 
 function TestRunner.test_a_thousand_runs_cost_little_memory()
