@@ -263,7 +263,8 @@ local function keep_locals(text)
     if not next_at then break end
     at = next_at
   end
-  local assigns = text:find("^=[^=]", at) or text:find("^=$", at)
+  if text:find("^==", at) then return text end -- Lua will say so
+  local assigns = text:find("^=", at)
   return table.concat(names, ", ") .. " " .. (assigns and "" or "= nil ") .. text:sub(at)
 end
 

@@ -165,7 +165,7 @@ function flowtest.error(kind, message, fields) return errors.new(kind, message, 
 
 --- Gives params, vars and constants other values from here on, as `tidemill run --set`.
 ---@param values table<string, string|number|boolean>
----@return flowtest.Flow  itself
+---@return flowtest.Flow
 function Flow:set(values)
   for name, value in pairs(values) do self.given[name] = value end
   variables.set(self.model, self.given)
@@ -178,7 +178,7 @@ end
 --- one of these. Anything else raises.
 ---@param connection string
 ---@param answers table<string, any>|fun(sql: string, ...): any
----@return flowtest.Flow  itself
+---@return flowtest.Flow
 function Flow:stub(connection, answers)
   if type(answers) ~= "table" and type(answers) ~= "function" then
     error("stub wants a table of SQL and answers, or a function", 2)
@@ -190,7 +190,7 @@ end
 --- What an object store holds for functions of nodes, which may change it.
 ---@param connection string
 ---@param objects table<string, string>  bytes by key
----@return flowtest.Flow  itself
+---@return flowtest.Flow
 function Flow:stub_store(connection, objects)
   self.stubs.store[connection] = objects
   return self
@@ -217,7 +217,7 @@ end
 
 --- The next times the schedule fires.
 ---@param n? integer      how many (default 5)
----@param from? string    after this time in the flow's zone, itself included (default now)
+---@param from? string    from this time on, in the flow's zone (default now)
 ---@return string[]       "yyyy-MM-dd HH:mm:ss" in the flow's zone
 function Flow:firings(n, from)
   local after = math.floor((from and instant(self, from, 2) or os.time()) * 1000) - 1
