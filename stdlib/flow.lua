@@ -94,8 +94,9 @@ local flow = {}
 ---@field owner? string
 ---@field tags? string[]
 
+--- Such as "${rows} > 0 and ${region} in ('eu', 'us')". A list holds if all in it hold. A function
+--- is given the variables. `tidemill help policies` has the operators.
 ---@alias flow.Condition string|string[]|fun(vars: table<string, string>): boolean
----"${rows} > 0 and ${region} in ('eu', 'us')"; a list holds if all do; see `tidemill help policies`
 
 ---@class flow.NodeFields
 ---@field after? string|flow.Node|(string|flow.Node)[]  the nodes that must be over first

@@ -89,6 +89,9 @@ local function begin_run(ex, record, wait)
     return errors.new("usage", ("subflows are nested more than %d deep"):format(MOST_DEPTH),
       { hint = "does a flow run itself?" })
   end
+  local ok, raised = pcall(require("tidemill.variables").check_set, found.document.params or {},
+    found.document.settable or {}, wait.set or {})
+  if not ok then return errors.from(raised) end
   local flow = found.document.flow
   local kept = ex.store:begin_subrun(ex.id, record.name, child_run(ex, record, wait, found),
     { kind = "run", flow = flow, deadline_ms = wait.deadline_ms })

@@ -163,6 +163,7 @@ local function with_subflow(script, options)
   options = options or {}
   local w = world.new()
   local inner, hash = w:document { flow = "inner", nodes = { { name = "work" } } }
+  inner.settable = { "day" }
   script.sub = script.sub or function()
     return { ok = true, wait = { kind = "run", file = "inner.lua", scheduled_ms = ZERO, set = { day = "5" } } }
   end
@@ -220,6 +221,14 @@ end
 function TestWaits.test_a_flow_that_is_not_published_is_an_error()
   local w = with_subflow { sub = function() return { ok = true, wait = { kind = "run", flow = "nowhere" } } end }
   lu.assertEquals(result(w).error.message, "the flow 'nowhere' is not published")
+end
+
+function TestWaits.test_a_subflow_is_given_only_what_may_be_set()
+  local w = with_subflow { sub = function() return { ok = true, wait = { kind = "run", file = "inner.lua",
+    set = { nothing = "1" } } } end }
+  local error_of = result(w).error
+  lu.assertEquals({ error_of.kind, error_of.message }, { "usage", "the flow has no variable 'nothing' to set" })
+  lu.assertEquals(inner_runs(w), {})
 end
 
 function TestWaits.test_a_flow_that_runs_itself_comes_to_an_end()
