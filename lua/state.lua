@@ -23,12 +23,13 @@ Store.__index = Store
 local PARTS = {
   "attempts",  -- what the executor of a run records
   "backfills", -- many runs at once, and successes without one
+  "claims",    -- handing runs to runners
   "gc",        -- forgetting
   "look",      -- reading
   "notices",   -- the outbox of hooks
   "ownership", -- runs that have come loose
   "runners",   -- processes and their leases
-  "runs",      -- making, claiming, changing runs
+  "runs",      -- making and changing runs
   "slots",     -- the ledger of firing times
   "versions",  -- published flows, their versions, their pauses
   "waits",     -- what nodes wait for

@@ -235,15 +235,16 @@ end
 local function account_of(self, run, node, attempt)
   local of_run = self.logs_of[run]
   if not of_run then
-    local row = self.db:row("SELECT CAST(coalesce(sum(length(line)), 0) AS BIGINT) AS bytes FROM logs WHERE run_id = ?", run)
+    local row = self.db:row([[SELECT CAST(coalesce(sum(length(line)), 0) AS BIGINT) AS bytes FROM logs
+      WHERE run_id = ?]], run)
     of_run = { bytes = row.bytes, attempts = {} }
     self.logs_of[run] = of_run
   end
   local key = ("%s\0%d"):format(node, attempt)
   local log = of_run.attempts[key]
   if not log then
-    local row = self.db:row("SELECT coalesce(max(seq), 0) AS seq FROM logs WHERE run_id = ? AND node = ? AND attempt = ?",
-      run, node, attempt)
+    local row = self.db:row([[SELECT coalesce(max(seq), 0) AS seq FROM logs WHERE run_id = ? AND node = ?
+      AND attempt = ?]], run, node, attempt)
     -- lines 1 to head are kept for good; from `first` on the tail, with the bytes of its lines
     log = { seq = row.seq, head = row.seq, head_bytes = 0, first = row.seq + 1, tail_bytes = 0, sizes = {} }
     of_run.attempts[key] = log

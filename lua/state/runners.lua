@@ -69,7 +69,9 @@ end
 local function take_over(self, row, reason)
   return self.db:transaction(function()
     if self.db:exec([[UPDATE runners SET state = 'gone', ended_at = ? WHERE id = ? AND state = 'alive'
-      AND lease_until = ?]], self:now(), row.id, row.lease_until) == 0 then return nil end -- renewed, or another was first
+      AND lease_until = ?]], self:now(), row.id, row.lease_until) == 0 then
+      return nil -- it was renewed, or another was first
+    end
     return hand_back(self, row.id, reason)
   end)
 end

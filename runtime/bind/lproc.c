@@ -566,11 +566,11 @@ static int signal_wall(lua_State *L)
 }
 
 static const luaL_Reg signal_module[] = {
-    {"defer", signal_defer},       {"deferred", signal_deferred},
-    {"take", signal_take},         {"deadline", signal_deadline},
-    {"guard", signal_guard},       {"pid", signal_pid},
-    {"mono", signal_mono},         {"wall", signal_wall},
-    {"random", signal_random},     {NULL, NULL}};
+    {"defer", signal_defer},   {"deferred", signal_deferred},
+    {"take", signal_take},     {"deadline", signal_deadline},
+    {"guard", signal_guard},   {"pid", signal_pid},
+    {"mono", signal_mono},     {"wall", signal_wall},
+    {"random", signal_random}, {NULL, NULL}};
 
 int luaopen_tidemill_signal(lua_State *L)
 {

@@ -44,15 +44,15 @@ local function ids(list)
   return out
 end
 
---- Defines the global test class `name`.
----@param name string
----@param make fun(): fun(options: table?): table, fun(), string
-function suite.define(name, make)
+--- Defines the global test class `class`.
+---@param class string
+---@param make_store fun(): fun(options: table?): table, fun(), string
+function suite.define(class, make_store)
   local T = {}
-  _G[name] = T
+  _G[class] = T
 
   function T:setUp()
-    self.open, self.clean, self.url = make()
+    self.open, self.clean, self.url = make_store()
     self.store = self.open()
   end
 
@@ -719,10 +719,84 @@ function suite.define(name, make)
   function T:test_many_processes_open_a_new_store_at_once()
     self.store:close()
     self.clean()
-    self.open, self.clean, self.url = make()
+    self.open, self.clean, self.url = make_store()
     lu.assertEquals(run_claimers(self.url, 4, 1), {})
     self.store = self.open()
     lu.assertEquals(#self.store:runners(true), 4)
+  end
+
+  -- ---- plans ----
+
+  -- Has the face note each statement that goes through it.
+  local function watch(db)
+    local seen, list = {}, {}
+    for _, method in ipairs { "exec", "query", "row" } do
+      local plain = db[method]
+      db[method] = function(self, sql, ...)
+        if not seen[sql] then
+          seen[sql] = true
+          list[#list + 1] = { sql, ... }
+        end
+        return plain(self, sql, ...)
+      end
+    end
+    return list, function() for _, method in ipairs { "exec", "query", "row" } do db[method] = nil end end
+  end
+
+  function T:test_what_every_second_or_attempt_asks_is_found_through_an_index()
+    local store = self.store
+    store:save_source("abc", { nodes = NODES }, {})
+    local list, unwatch = watch(store.db)
+    local me = serve(store)
+    store.db:exec("INSERT INTO backfills (id, flow, jobs) VALUES ('b', 'g', 1)")
+    store:create_run(a_run { flow = "g", cause = "backfill", backfill = "b", backfill_position = 1 })
+    local id = store:create_run(a_run { cause = "schedule", concurrency = "queue" })
+    store:create_run(a_run { runner = me })
+    for _ = 1, 2 do
+      store:renew(me)
+      store:reap(me)
+      store:requests(me)
+      store:overdue()
+      store:changes()
+      store:fire_due(1)
+      store:take_notices(me, 10)
+      store:claim_runs { runner = me, limit = 10 }
+    end
+    store:claim_runs { runner = me, limit = 10, root = id }
+    store:begin_attempt(id, "a", 1, { pool = "p", limit = 5 })
+    store:attempt_pid(id, "a", 1, 42)
+    store:add_session(id, "a", 1, { connection = "c", backend_pid = 1, backend_start = "" })
+    store:add_logs(id, "a", 1, { { at = 1, stream = "log", level = "info", line = "x" } })
+    store:set_waiting(id, "a", { kind = "probe" }, 5)
+    store:begin_attempt(id, "a", 1)
+    store:end_attempt(id, "a", 1, { state = "success", node_state = "success", outputs = { x = 1 },
+      decision = { what = "x", reason = "y" } })
+    store:end_nodes(id, { "b" }, "skipped", "x")
+    store:upstream_run { flow = "f", from_ms = 1, to_ms = 2 }
+    store:upstream_run { flow = "f", node = "a", previous = true, before_ms = 2 }
+    store:late(id)
+    store:end_run(id, { state = "success" })
+    store:find_run "last"
+    store:nodes(id)
+    store:outputs(id)
+    store:logs(id)
+    store:decisions(id)
+    unwatch()
+    local is_pg = store.db.dialect == "postgres"
+    if is_pg then store.db:script "SET enable_seqscan = off" end
+    lu.assertTrue(#list > 40)
+    for _, one in ipairs(list) do
+      local often = not one[1]:find "LIKE '%%\"event" -- but once after each change of flows
+      if one[1]:find "^%s*[SUDI]%u+" and not one[1]:find "^%s*INSERT.*VALUES" and often then
+        local text = {}
+        for i, row in ipairs(store.db:query((is_pg and "EXPLAIN " or "EXPLAIN QUERY PLAN ") .. table.unpack(one))) do
+          text[i] = row.detail or row["QUERY PLAN"]
+        end
+        local plan = table.concat(text, "\n")
+        local scan = plan:match "Seq Scan[^\n]*" or plan:gsub("SCAN %g+ USING [^\n]*", ""):match "SCAN [^\n]*"
+        lu.assertNil(scan, one[1])
+      end
+    end
   end
 end
 
