@@ -2,6 +2,7 @@
 
 local errors = require "tidemill.errors"
 local launch = require "tidemill.launch"
+local options = require "tidemill.cli.options"
 local progress = require "tidemill.progress"
 local signal = require "tidemill.signal"
 
@@ -15,18 +16,8 @@ local function scheduled_time(text, timezone)
   return instant
 end
 
-local function settings(list)
-  local set = {}
-  for _, text in ipairs(list or {}) do
-    local name, value = text:match "^([%w_.]+)=(.*)$"
-    if not name then errors.usage(("run: --set wants NAME=VALUE, got '%s'"):format(text)) end
-    set[name] = value
-  end
-  return set
-end
-
 local function run(opts, args)
-  local set = settings(opts.set)
+  local set = options.settings("run", opts.set)
   local model = launch.load(args[1], { set = set })
   for _, warning in ipairs(model.warnings) do
     io.stderr:write(("%s:%d: warning: %s\n"):format(warning.file, warning.line, warning.message))
