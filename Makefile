@@ -83,8 +83,17 @@ demo: setup-demo all ; @tests/demo $(B)
 format:
 	clang-format -i $(shell find runtime tests -name '*.[ch]')
 
+# The unit goes to PREFIX/lib/systemd/system, where systemd looks for /usr/local and /usr.
 install: all
 	install -Dm755 $(B)/tidemill $(DESTDIR)$(PREFIX)/bin/tidemill
+	$(B)/tidemill help --man >$(B)/tidemill.1
+	install -Dm644 $(B)/tidemill.1 $(DESTDIR)$(PREFIX)/share/man/man1/tidemill.1
+	$(B)/tidemill completion bash >$(B)/tidemill.bash
+	install -Dm644 $(B)/tidemill.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tidemill
+	$(B)/tidemill completion zsh >$(B)/_tidemill
+	install -Dm644 $(B)/_tidemill $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tidemill
+	sed 's|@PREFIX@|$(PREFIX)|' share/tidemill@.service >$(B)/tidemill@.service
+	install -Dm644 $(B)/tidemill@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/tidemill@.service
 
 clean:
 	rm -rf --one-file-system build

@@ -16,7 +16,7 @@ main.groups = {
   { "published flows", "serve", "publish", "flows", "versions", "diff", "rollback", "unpublish", "pause", "resume",
     "trigger", "backfill" },
   { "runs", "runs", "show", "logs", "why", "stop", "restore", "rerun", "mark", "gc" },
-  { "tools", "repl", "exec", "ossd", "help", "version", "node", "hook" },
+  { "tools", "repl", "exec", "ossd", "completion", "help", "version", "node", "hook", "complete" },
 }
 
 --- The names of all commands, in the same order.

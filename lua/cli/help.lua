@@ -88,9 +88,20 @@ local function page_of(topic)
     suggest.nearest(topic, names) and suggest.hint(topic, names) or "see 'tidemill help'")
 end
 
-local function run(_, args)
-  io.stdout:write(args[1] and page_of(args[1]) or overview())
+local function run(opts, args)
+  if opts.man then
+    io.stdout:write(require "tidemill.manual".page(TOPICS))
+  else
+    io.stdout:write(args[1] and page_of(args[1]) or overview())
+  end
   return 0
+end
+
+-- Topics and modules, each with what it is; for completion.
+local function topics()
+  local list = table.move(TOPICS, 1, #TOPICS, 1, {})
+  for _, name in ipairs(module_names()) do list[#list + 1] = { name, docs.summary(module_page(name)) } end
+  return list
 end
 
 return {
@@ -99,6 +110,7 @@ return {
   usage = "[TOPIC]",
   args = { 0, 1 },
   about = "Without a topic: the commands, the topics and the Lua modules.",
-  options = {},
+  options = { { name = "man", help = "print the manual page tidemill(1), in roff" } },
+  topics = topics,
   run = run,
 }
