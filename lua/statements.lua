@@ -141,13 +141,20 @@ local function word(self, at, stop)
   return stop
 end
 
+-- Not by a pattern: "%s*$" takes a time quadratic in a long run of blanks.
+local function trimmed(text)
+  local from, to = text:match "^%s*()", #text
+  while to >= from and text:find("^%s", to) do to = to - 1 end
+  return text:sub(from, to)
+end
+
 local function finish(self, stop)
   if self.first then
     local from = self.from
     self.lines = self.lines + select(2, self.text:sub(self.counted, self.first - 1):gsub("\n", ""))
     self.counted = self.first
     self.found[#self.found + 1] = {
-      text = self.text:sub(from, stop - 1):match "^%s*(.-)%s*$", line = self.lines, word = self.words[1] or "",
+      text = trimmed(self.text:sub(from, stop - 1)), line = self.lines, word = self.words[1] or "",
       control = transaction_control(self.words) or false,
     }
   end

@@ -26,7 +26,7 @@ Tail.__index = Tail
 
 function Tail:add(bytes)
   local kept = self.text .. bytes
-  local from = kept:sub(1, -2):match ".*()\n"
+  local from = kept:sub(1, -2):match "^.*()\n"
   if from then kept = kept:sub(from + 1) end
   self.text = #kept > LAST_BYTES and kept:sub(-LAST_BYTES - 1) or kept
 end

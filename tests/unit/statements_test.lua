@@ -184,6 +184,7 @@ function TestStatements.test_a_long_text_is_split_in_linear_time()
   local sql = ("INSERT INTO t VALUES (1, 'it''s', $$x;y$$); -- note\n"):rep(40000)
   local start = os.clock()
   lu.assertEquals(#texts(sql), 40000)
+  lu.assertEquals(#texts("SELECT '" .. (" "):rep(1 << 20) .. "' ;" .. (" "):rep(1 << 20)), 1)
   lu.assertTrue(os.clock() - start < 10, os.clock() - start)
 end
 
