@@ -157,9 +157,11 @@ local function read(child, fd, events)
   local bytes = child.handle:read(fd, 0)
   if bytes == nil then return false end
   local pending, from = child.partial[fd] .. bytes, 1
-  for line, next_from in pending:gmatch "([^\n]*)\n()" do
-    events[#events + 1] = line_event(child, fd, line)
-    from = next_from
+  while true do -- not by a pattern: on a long line without an end it would try from every byte
+    local stop = pending:find("\n", from, true)
+    if not stop then break end
+    events[#events + 1] = line_event(child, fd, pending:sub(from, stop - 1))
+    from = stop + 1
   end
   pending = pending:sub(from)
   if #pending > (STREAMS[fd] and MAX_LINE or MAX_REPORT) then
