@@ -94,17 +94,21 @@ local function shown(event, root)
   return copy
 end
 
--- Runs of terminals that died: they end with their terminal, unless a serve is there for them.
+-- Runs of terminals that died end with them, as failed, unless a serve is there to go on with
+-- them. Returns what the runner calls for each dead runner that it finds.
 local function end_orphans(store, say)
-  local serves = false
-  for _, other in ipairs(store:runners()) do serves = serves or other.kind == "serve" end
-  return function(dead)
-    if dead.kind ~= "run" or serves then return end
-    for _, run in ipairs(dead.runs) do
-      store:mark_orphan(run, "runner died")
-      say(("the runner of run %s died; the run is marked failed (tidemill restore %s goes on with it)"):format(run,
-        run))
+  local function finish(runs)
+    if #runs == 0 or #store:servers() > 0 then return end
+    for _, run in ipairs(runs) do
+      if store:mark_orphan(run, "runner died") then
+        say(("the runner of run %s died; the run is marked failed: tidemill restore %s goes on with it")
+          :format(run, run))
+      end
     end
+  end
+  finish(store:orphans())
+  return function(dead)
+    if dead.kind == "run" then finish(dead.runs) end
   end
 end
 
@@ -183,27 +187,32 @@ end
 ---@return table<string, {result: {state: string, message: string?, error: table?}, executor: table?}> ended
 ---by run, those that have ended; executor: nil if it ended elsewhere
 function launch.execute(options)
-  local store, display = options.store, displays(options)
+  local store, display, say = options.store, displays(options), options.say or default_say
   local children <close> = require("tidemill.spawner").new {
     source = options.source or function(version) return store:source(version) end }
   children:prepare(options.prepare or {})
   local r = require("tidemill.runner").new { store = store, spawner = children, clock = signal.mono, kind = "run",
     jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store), emit = display.event,
     pools = function(name) return options.pools and options.pools[name] end,
-    on_reaped = end_orphans(store, options.say or default_say) }
+    on_reaped = end_orphans(store, say), log = function(level, message)
+      if level ~= "info" then say(message) end
+    end }
   local seen = signal.take() -- at a prompt: those of before were meant for something else
   signal.defer(true) -- from here on a signal ends the run, not just the process
   local ended <close> = setmetatable({}, { __close = function() signal.defer(false) end }) -- luacheck: ignore 211
-  local runs = options.runs(r:register())
-  r:drive(runs)
-  local ok, raised = pcall(drive, r, children, display, seen)
+  local runs
+  local ok, raised = pcall(function()
+    runs = options.runs(r:register())
+    r:drive(runs)
+    drive(r, children, display, seen)
+  end)
   if ok then
     local sent, fault = pcall(send_notices, options, r.id, runs)
-    if not sent then (options.say or default_say)("hooks: " .. tostring(errors.from(fault).message)) end
+    if not sent then say("hooks: " .. tostring(errors.from(fault).message)) end
   end
   local left, why = pcall(r.close, r)
   if not ok then
-    pcall(store.mark_orphan, store, r.root, "the runner failed")
+    if r.root then pcall(store.mark_orphan, store, r.root, "the runner failed") end
     error(raised, 0)
   elseif not left then
     error(why, 0)

@@ -214,7 +214,7 @@ end
 local function reap(self)
   if self.clock() < self.reap_at then return end
   for _, dead in ipairs(self.store:reap(self.id)) do
-    self.log("warn", ("runner %s on %s is gone; its runs: %s"):format(dead.runner, dead.host,
+    self.log("info", ("runner %s on %s is gone; its runs: %s"):format(dead.runner, dead.host,
       #dead.runs > 0 and table.concat(dead.runs, ", ") or "none"))
     self.on_reaped(dead)
     self.claim_at = self.clock()

@@ -40,11 +40,16 @@ end
 local Child = {}
 Child.__index = Child
 
---- Asks the attempt to end: its waits are interrupted, its queries cancelled.
-function Child:cancel() self.handle:kill "TERM" end
+--- Asks the attempt to end: its waits are interrupted, its queries cancelled. Nothing happens if it
+--- has ended.
+function Child:cancel()
+  if not self.ended then self.handle:kill "TERM" end
+end
 
 --- Ends it.
-function Child:kill() self.handle:kill "KILL" end
+function Child:kill()
+  if not self.ended then self.handle:kill "KILL" end
+end
 
 --- Answers a report by a line. A child that no longer listens, or does not read what it asked
 --- for, is none of our business.
@@ -182,6 +187,7 @@ local function finish(child, events)
     if child.partial[fd] ~= "" then events[#events + 1] = line_event(child, fd, child.partial[fd]) end
   end
   child.handle:close()
+  child.ended = true
   events[#events + 1] = { child = child, type = "exit", status = status }
 end
 

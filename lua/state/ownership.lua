@@ -2,6 +2,15 @@
 
 local ownership = {}
 
+--- Trial runs that were running and that no runner has.
+---@return string[] ids
+function ownership:orphans()
+  local ids = {}
+  for i, row in ipairs(self.db:query [[SELECT id FROM runs WHERE state = 'running' AND runner IS NULL
+    AND backfill IS NULL AND cause = 'manual' ORDER BY id]]) do ids[i] = row.id end
+  return ids
+end
+
 --- Ends a run that was running and that no runner has: as failed, for good unless it is restored.
 --- Does nothing if a runner has it, or it has ended.
 ---@param run string
