@@ -211,6 +211,16 @@ local function check_child(built, node, opts)
   end
 end
 
+-- What `set` gives a file subflow; of a value with a variable in it, the type is not known yet.
+local function check_set(child, set)
+  local params = {}
+  for name, param in pairs(child.params) do
+    local open = set[name] and set[name]:find("${", 1, true)
+    params[name] = open and { type = "text" } or param
+  end
+  variables.check_set(params, variables.settable(child), set)
+end
+
 local function check_subflow(built, node, opts)
   local spec = node.spec
   if spec.flow == built.name then
@@ -221,7 +231,7 @@ local function check_subflow(built, node, opts)
     if children[spec.file] == nil then children[spec.file] = check_child(built, node, opts) or false end
     local child = children[spec.file]
     local ok, raised = true, nil
-    if child then ok, raised = pcall(variables.check_set, child.params, variables.settable(child), spec.set) end
+    if child then ok, raised = pcall(check_set, child, spec.set) end
     if not ok then
       model.complain(built, node, model.line_of(built, node, "set"), ("node '%s': %s"):format(node.name,
         message_of(raised)), raised.hint)
