@@ -463,26 +463,36 @@ local function placed(session, err)
   return err
 end
 
+-- The next line; nil at the end, or the error if waiting for it was interrupted.
+local function next_line(session, lines)
+  local ok, line = pcall(lines)
+  if not ok then return nil, errors.from(line) end
+  if signal.take() > session.signals then return nil, errors.new("canceled", "cancelled") end
+  return line
+end
+
 --- Runs lines without a person: stops at the first error. Returns the exit code.
 ---@param session table
 ---@param lines fun(): string?
 ---@return integer
 function repl.script(session, lines)
-  signal.defer(true)
-  for line in lines do
-    local what, err = session:feed(line)
-    if what == "quit" then return 0 end
+  signal.defer(true) -- but for code that runs
+  while true do
+    local line, err = next_line(session, lines)
+    local what
+    if line then
+      what, err = session:feed(line)
+      if err then placed(session, err) end
+    elseif not err and session:pending() then
+      err = session:unfinished()
+    end
     if edit.ending() then return 128 + edit.ending() end
     if err then
-      session:complain(placed(session, err))
+      session:complain(err)
       return exit_code(err)
     end
+    if not line or what == "quit" then return 0 end
   end
-  if session:pending() then
-    session:complain(session:unfinished())
-    return 1
-  end
-  return 0
 end
 
 return repl

@@ -6,7 +6,7 @@ local repl = require "tidemill.repl"
 local suggest = require "tidemill.suggest"
 local tty = require "tidemill.tty"
 
--- Lines of a text, or of standard input.
+-- The lines of texts.
 local function lines_of(texts)
   local all = {}
   for _, text in ipairs(texts) do
@@ -16,6 +16,17 @@ local function lines_of(texts)
   return function()
     i = i + 1
     return all[i]
+  end
+end
+
+-- The lines of standard input; waiting for one ends with the process's interrupt.
+local function lines_of_input()
+  local input = require "tidemill.wire".open(0)
+  return function()
+    local line = input:line()
+    if line then return line end
+    local rest = input:rest()
+    return rest ~= "" and rest or nil
   end
 end
 
@@ -41,7 +52,7 @@ local function run(opts)
   local source = not opts.eval and not interactive and "stdin" or "repl"
   local session <close> = repl.new { project = open_project(interactive), interactive = interactive, source = source }
   if opts.eval then return repl.script(session, lines_of(opts.eval)) end
-  if not interactive then return repl.script(session, io.lines()) end
+  if not interactive then return repl.script(session, lines_of_input()) end
   greet(session)
   return repl.converse(session)
 end

@@ -113,8 +113,17 @@ static int wire_line(lua_State *L)
   }
 }
 
+static int wire_rest(lua_State *L)
+{
+  struct wire *w = checkwire(L);
+  lua_pushlstring(L, w->pending.len > 0 ? w->pending.data : "", w->pending.len);
+  tm_buffer_consume(&w->pending, w->pending.len);
+  w->looked = 0;
+  return 1;
+}
+
 static const luaL_Reg wire_methods[] = {
-    {"line", wire_line}, {"close", wire_close}, {NULL, NULL}};
+    {"line", wire_line}, {"rest", wire_rest}, {"close", wire_close}, {NULL, NULL}};
 
 static const luaL_Reg wire_meta[] = {
     {"__close", wire_close}, {"__gc", wire_close}, {NULL, NULL}};

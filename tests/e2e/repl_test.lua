@@ -468,6 +468,18 @@ function TestRepl.test_an_interrupt_ends_a_script()
   lu.assertEquals(child:read(1, 20), "on\n")
   child:kill "INT"
   lu.assertEquals(child:wait(20).code, 130)
+  local waiting <close> = proc.spawn { cmd = { BIN, "repl" }, env = l.env, cwd = l.dir, stdin = "pipe",
+    stdout = "pipe", stderr = "null" }
+  waiting:write "print 'on'\n"
+  lu.assertEquals(waiting:read(1, 20), "on\n")
+  waiting:kill "INT"
+  lu.assertEquals(waiting:wait(20).code, 130)
+  local ended <close> = proc.spawn { cmd = { BIN, "repl" }, env = l.env, cwd = l.dir, stdin = "pipe",
+    stdout = "pipe", stderr = "null" }
+  ended:write "print 'on'\n"
+  lu.assertEquals(ended:read(1, 20), "on\n")
+  ended:kill "TERM"
+  lu.assertEquals(ended:wait(20).code, 143)
 end
 
 function TestRepl.test_what_is_no_terminal_gets_no_escapes()
