@@ -11,10 +11,12 @@ local TOPICS = {
   { "variables", "${name}, time formats and offsets" },
   { "schedules", "cron, every, once, after other flows" },
   { "policies", "failures, retries, triggers, conditions, hooks" },
-  { "connections", "tidemill.lua: databases and object stores" },
+  { "hooks", "webhooks, commands and e-mail about runs" },
+  { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "formats", "what the objects hold" },
   { "exit-codes", "what the exit code tells" },
   { "environment", "variables that are read" },
+  { "dms", "for those who come from DMS task flows" },
 }
 
 -- The text of a file of the Lua half, from TIDEMILL_LUA if that is set.
