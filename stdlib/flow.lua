@@ -32,7 +32,7 @@
 --- Names such as `rds`, `lake` and `adbpg` are connections; the project file `tidemill.lua`
 --- defines them (`tidemill help connections`). `${name}` is a variable (`tidemill help
 --- variables`). Try the file with `tidemill check FILE`, `tidemill plan FILE` and
---- `tidemill run FILE`.
+--- `tidemill run FILE`; tests of your own for it need no database (`tidemill help flowtest`).
 
 local flow = {}
 

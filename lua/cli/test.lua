@@ -104,6 +104,22 @@ end
 
 function Json.summary(passed, failed) print(json.encode { passed = passed, failed = failed }) end
 
+-- Modules beside the tests are found while `body` runs, and forgotten after it: another folder may
+-- have some of the same names.
+local function with_modules_beside(path, body, ...)
+  local before, beside = package.path, (path:match "^(.*/)" or "./") .. "?.lua"
+  local loaded = {}
+  for name in pairs(package.loaded) do loaded[name] = true end
+  package.path = beside .. ";" .. before -- luacheck: ignore 122
+  local results = table.pack(pcall(body, ...))
+  package.path = before -- luacheck: ignore 122
+  for name in pairs(package.loaded) do
+    if not loaded[name] and package.searchpath(name, beside) then package.loaded[name] = nil end -- luacheck: ignore 122
+  end
+  if not results[1] then error(results[2], 0) end
+  return table.unpack(results, 2, results.n)
+end
+
 -- A file that cannot be read to its end counts as one failed test.
 local function run_file(path, filter, report)
   local ok, tests = pcall(gather, path)
@@ -130,7 +146,7 @@ local function run(opts, args)
   for _, argument in ipairs(args) do
     for _, path in ipairs(files_of(argument)) do
       report.file(path)
-      local good, bad = run_file(path, opts.only, report)
+      local good, bad = with_modules_beside(path, run_file, path, opts.only, report)
       passed, failed = passed + good, failed + bad
     end
   end

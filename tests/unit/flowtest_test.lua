@@ -245,6 +245,17 @@ function TestCommand.test_a_folder_stands_for_all_tests_below_it()
   lu.assertEquals(l:run("test", "--only", "tw", ".").out, "./f_test.lua\n./sub/g_test.lua\nok      two\n1 test passed, 0 failed\n")
 end
 
+function TestCommand.test_modules_beside_the_tests_are_theirs()
+  for _, name in ipairs { "one", "two" } do
+    os.execute(("mkdir '%s/%s'"):format(l.dir, name))
+    l:write(name .. "/names.lua", ("return %q"):format(name))
+    l:write(name .. "/a_test.lua", ('local t = require "flowtest" local n = require "names"\n'
+      .. 't.test("it is " .. n, function() t.equal(n, %q) end)'):format(name))
+  end
+  lu.assertEquals(l:run("test", ".").out,
+    "./one/a_test.lua\nok      it is one\n./two/a_test.lua\nok      it is two\n2 tests passed, 0 failed\n")
+end
+
 function TestCommand.test_a_flow_that_is_not_valid_fails_with_its_place()
   l:write("f.lua", FLOW:gsub("flow.branch", "flow.brunch"))
   write_tests("f_test.lua", 't.test("never", function() end)')
