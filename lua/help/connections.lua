@@ -15,6 +15,9 @@ walking up from the flow, then from the working directory.
       timezone = "Asia/Shanghai",               -- of flows that name none (default "UTC")
     }
 
+With `state = env "STATE_URL"`, a URI or conninfo of PostgreSQL (11 or later), several hosts may run flows; the
+tables lie in its schema "tidemill", made on first use.
+
 `env "NAME"` is an environment variable, `env("NAME", "default")` has a default, and
 "postgres://app:" .. env "PW" .. "@host/db" joins. A variable that is not set is an error only when its connection
 is used, so `check` and `plan` need none.

@@ -716,6 +716,37 @@ function suite.define(class, make_store)
     lu.assertEquals(count, 300)
   end
 
+  function T:test_killed_processes_leave_nothing_running_and_nothing_done_twice()
+    make_many(self.store, 1500, { cause = "trigger" })
+    local function start()
+      return proc.spawn { cmd = { os.getenv "TM_BIN", "exec", "tests/support/state_claimer.lua", self.url, "7" },
+        stdout = "null" }
+    end
+    local children, killed = { start(), start(), start() }, 0
+    local function left() return self.store.db:row("SELECT count(*) AS n FROM runs WHERE state <> 'success'").n end
+    for round = 1, 1500 do
+      proc.poll({}, 0.01 + 0.02 * math.random())
+      if left() == 0 then break end
+      local i = round % 3 + 1
+      if children[i]:wait(0) or killed < 30 then
+        killed = killed + (children[i]:wait(0) and 0 or 1)
+        children[i]:close() -- SIGKILL
+        children[i] = start()
+      end
+      self.store:reap()
+    end
+    for _, child in ipairs(children) do child:close() end
+    lu.assertTrue(killed > 3, killed)
+    lu.assertEquals(left(), 0)
+    -- each node has one success, the last of its attempts
+    lu.assertEquals(self.store.db:row([[SELECT count(*) AS n FROM nodes n WHERE node = 'a' AND 1 <>
+      (SELECT count(*) FROM attempts a WHERE a.run_id = n.run_id AND a.node = 'a' AND a.state = 'success')]]).n, 0)
+    lu.assertEquals(self.store.db:row([[SELECT count(*) AS n FROM attempts WHERE state <> 'success' AND state <> 'lost']]).n,
+      0)
+    self.store:reap()
+    lu.assertEquals(self.store:runners(), {})
+  end
+
   function T:test_many_processes_open_a_new_store_at_once()
     self.store:close()
     self.clean()

@@ -1,6 +1,7 @@
 --- state: the suite on SQLite, and what is SQLite's alone.
 
 local lu = require "luaunit"
+local proc = require "proc"
 local state = require "tidemill.state"
 local suite = require "tests.support.state_suite"
 
@@ -36,6 +37,28 @@ function TestSqlite.test_a_file_is_made_with_its_directory_and_kept()
   lu.assertFalse(ok)
   lu.assertStrContains(err.message, "schema version 99")
   os.execute("rm -rf " .. dir)
+end
+
+function TestSqlite.test_a_process_that_dies_inside_a_transaction_leaves_no_lock_and_no_trace()
+  local dir = os.getenv "TM_TMP" or "/tmp"
+  local url, script = "sqlite:" .. dir .. "/dies.db", dir .. "/dies.lua"
+  os.execute("rm -f " .. dir .. "/dies.db*")
+  local store <close> = state.open(url)
+  local f = assert(io.open(script, "w"))
+  f:write [[
+    local store = require "tidemill.state".open(arg[1])
+    store.db:transaction(function()
+      store:touch()
+      print "inside"
+      require "proc".poll({}, 60)
+    end)]]
+  f:close()
+  local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, url }, stdout = "pipe" }
+  lu.assertStrContains(child:read(1, 10), "inside")
+  child:kill "KILL"
+  lu.assertEquals(child:wait(10).signal, "SIGKILL")
+  store:touch()
+  lu.assertEquals(store:changes(), 2)
 end
 
 function TestSqlite.test_another_kind_of_database_is_refused()
