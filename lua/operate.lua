@@ -7,6 +7,7 @@ local progress = require "tidemill.progress"
 local project = require "tidemill.project"
 local sandbox = require "tidemill.sandbox"
 local signal = require "tidemill.signal"
+local suggest = require "tidemill.suggest"
 
 local operate = {}
 
@@ -20,11 +21,12 @@ end
 
 --- Opens the project and its store: that of the flow file `word` names, else of the working directory.
 ---@param word? string
+---@param as_runner? boolean  for commands that may run something here
 ---@return table store, tidemill.Project project
-function operate.open(word)
+function operate.open(word, as_runner)
   local path = word and operate.path(word)
   local found = project.open(path and word or nil)
-  return launch.store(found), found
+  return launch.store(found, as_runner), found
 end
 
 --- Who gives the command: "user@host".
@@ -132,6 +134,69 @@ function operate.version(store, flow, word, command)
   return store:version(flow.flow, math.tointeger(number))
 end
 
+--- The version to repeat a run with: its own unless a word says otherwise.
+---@param run table   a row
+---@param word? string
+function operate.version_of_run(store, run, word, command)
+  if word then return operate.version(store, operate.flow(store, run.flow), word, command) end
+  local source = store:source(run.version)
+  return { document = source.document, hash = run.version, number = run.version_no }
+end
+
+-- ---- some of the nodes ----
+
+--- The options by which a run has some of its flow's nodes only.
+operate.SOME = {
+  { name = "only", value = "NODE", many = true, help = "run this node alone; may be repeated" },
+  { name = "from-node", value = "NODE", many = true, help = "run this node and all behind it; may be repeated" },
+  { name = "without", value = "NODE", many = true, help = "leave this node out; may be repeated" },
+}
+
+local function check_names(names, nodes)
+  local known, list = {}, {}
+  for i, node in ipairs(nodes) do known[node.name], list[i] = true, node.name end
+  for _, name in ipairs(names or {}) do
+    if not known[name] then
+      errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, list, "nodes"))
+    end
+  end
+end
+
+--- Nodes named and all behind them, near and far, as a set. Raises usage for one that there is not.
+---@param nodes table[]  in order, upstream first
+---@param names string[]
+---@return table<string, boolean>
+function operate.behind(nodes, names)
+  check_names(names, nodes)
+  local found = {}
+  for _, name in ipairs(names) do found[name] = true end
+  for _, node in ipairs(nodes) do
+    for _, up in ipairs(node.after) do
+      if found[up] then found[node.name] = true end
+    end
+  end
+  return found
+end
+
+--- The names that the options of operate.SOME choose, in order; nil means all.
+---@param nodes table[]  of a document
+---@param opts {only: string[]?, from_node: string[]?, without: string[]?}
+---@return string[]?
+function operate.some(nodes, opts)
+  if not (opts.only or opts.from_node or opts.without) then return nil end
+  check_names(opts.only, nodes)
+  check_names(opts.without, nodes)
+  local wanted, left_out, list = operate.behind(nodes, opts.from_node or {}), {}, {}
+  for _, name in ipairs(opts.only or {}) do wanted[name] = true end
+  for _, name in ipairs(opts.without or {}) do left_out[name] = true end
+  local all = not (opts.only or opts.from_node)
+  for _, node in ipairs(nodes) do
+    if (all or wanted[node.name]) and not left_out[node.name] then list[#list + 1] = node.name end
+  end
+  if #list == 0 then errors.usage "no node of the flow is left to run" end
+  return list
+end
+
 --- The nodes of a document that a run has; `only` names them, nil means all.
 ---@param document table
 ---@param only? string[]
@@ -156,15 +221,16 @@ end
 ---@param version {document: table, hash: string, number: integer?}
 ---@param scheduled integer  ms
 ---@param set? table<string, string>
-function operate.new_run(store, version, cause, scheduled, set)
+---@param only? string[]     these nodes alone
+function operate.new_run(store, version, cause, scheduled, set, only)
   local document = version.document
   local checked = require("tidemill.document").check_set(document, set or {})
   local business = require("time").business(scheduled / 1000, document.timezone)
   return { flow = document.flow, file = document.file, version = version.hash, version_no = version.number,
     cause = cause, scheduled = scheduled, business = math.floor(business * 1000 + 0.5), timezone = document.timezone,
-    priority = document.priority, concurrency = document.concurrency, settings = { set = checked },
+    priority = document.priority, concurrency = document.concurrency, settings = { set = checked, only = only },
     deadline = document.deadline_s and store:now() + math.floor(document.deadline_s * 1000) or nil,
-    nodes = document.nodes }
+    nodes = operate.nodes(document, only) }
 end
 
 -- ---- running ----
@@ -278,7 +344,7 @@ end
 ---@return integer code  the worst of theirs; 130 when interrupted
 function operate.here(store, of, opts, runs)
   local ids, code
-  local results = launch.execute { store = store, jobs = opts.jobs, pools = of.pools,
+  local results = launch.execute { store = store, jobs = opts.jobs, pools = of.pools, project = of.file,
     runs = function(runner)
       ids = runs(runner)
       return ids

@@ -37,9 +37,9 @@ local function print_list(list, left_out, document, opts, version)
 end
 
 local function new_runs(store, list, version, set, opts)
-  local runs = {}
+  local runs, only = {}, operate.some(version.document.nodes, opts)
   for i, at in ipairs(list) do
-    local run = operate.new_run(store, version, "backfill", at, set)
+    local run = operate.new_run(store, version, "backfill", at, set, only)
     run.priority = 1 -- what is scheduled goes first
     if opts.jobs > 1 then run.concurrency = "parallel" end
     run.deadline = nil -- a promise of the schedule
@@ -71,7 +71,7 @@ local function run(opts, args)
     errors.usage("backfill: --from and --to are needed",
       "business dates, both included: --from 2026-01-01 --to 2026-01-31")
   end
-  local store <close>, project = operate.open(args[1])
+  local store <close>, project = operate.open(args[1], true)
   local flow = operate.live_flow(store, args[1])
   local version = operate.version(store, flow, opts.version, "backfill")
   local document = version.document
@@ -130,6 +130,7 @@ FLOW is a flow's name, the start of one, or the path of its file.]],
       help = "runs at once, by a serve" },
     { name = "version", value = "N|latest", help = "another published version" },
     { name = "set", value = "NAME=VALUE", many = true, help = "a value for a param or variable; may be repeated" },
+    operate.SOME[1], operate.SOME[2], operate.SOME[3],
     { name = "dry-run", short = "n", help = "print the list only" },
     { name = "wait", short = "w", help = "when a serve runs them: show them until all have ended" },
     { name = "here", help = "run them in this terminal even if a serve could" },

@@ -3,11 +3,17 @@
 local operate = require "tidemill.operate"
 
 local function run(opts, args)
-  local store <close>, project = operate.open()
+  local store <close>, project = operate.open(nil, true)
   local found = store:find_run(args[1])
+  local version = opts.version and operate.version_of_run(store, found, opts.version, "restore")
   local reason = ("by %s%s"):format(operate.by(), opts.reason and ": " .. opts.reason or "")
   return operate.go(store, project, opts, function(runner)
-    store:restore_run(found.id, nil, reason, runner)
+    store.db:transaction(function()
+      if version and version.hash ~= found.version and found.ended_at then
+        store:change_version_in(found, version, operate.nodes(version.document, (found.settings or {}).only))
+      end
+      store:restore_run(found.id, nil, reason, runner)
+    end)
     return found.id
   end)
 end
@@ -18,11 +24,12 @@ return {
   usage = "RUN",
   args = { 1, 1 },
   about = [[
-What succeeded stays done, with its outputs. The run keeps its id, its version and its business
-time, whatever has been published since. A live `tidemill serve` on the state store takes it;
-without one it runs in this terminal.
+What succeeded stays done, with its outputs. The run keeps its id and its business time, and,
+unless --version says otherwise, its version, whatever has been published since. A live
+`tidemill serve` on the state store takes it; without one it runs in this terminal.
 RUN is an id, its beginning, its last six digits, or "last".]],
   options = operate.with_go {
+    { name = "version", value = "N|latest", help = "go on with another published version" },
     { name = "reason", value = "TEXT", help = "shown by why" },
   },
   run = run,

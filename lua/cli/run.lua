@@ -16,6 +16,12 @@ local function scheduled_time(text, timezone)
   return instant
 end
 
+-- The nodes that --only, --from-node and --without choose; nil: all.
+local function some(model, opts)
+  if not opts.from_node and not opts.without then return opts.only end
+  return require("tidemill.operate").some(require("tidemill.document").of(model).nodes, opts)
+end
+
 local function run(opts, args)
   local set = options.settings("run", opts.set)
   local model = launch.load(args[1], { set = set })
@@ -25,7 +31,7 @@ local function run(opts, args)
   local scheduled = scheduled_time(opts.at, model.timezone)
   local store <close> = launch.store(model.project, true)
   local result, _, ex = launch.run {
-    model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = opts.only,
+    model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = some(model, opts),
     set = set, hooks = opts.hooks,
     display = function(id, nodes)
       return progress.new { flow = model.name, run = id, nodes = nodes, json = opts.json, clock = signal.mono,
@@ -53,6 +59,8 @@ connection could be made, 130: interrupted.]],
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
     { name = "at", value = "TIME", help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone" },
     { name = "only", value = "NODE", many = true, help = "run this node alone; may be repeated" },
+    { name = "from-node", value = "NODE", many = true, help = "run this node and all behind it; may be repeated" },
+    { name = "without", value = "NODE", many = true, help = "leave this node out; may be repeated" },
     { name = "set", value = "NAME=VALUE", many = true, help = "another value for a variable; may be repeated" },
     { name = "hooks", help = "send the flow's hooks, as a scheduled run would" },
     { name = "json", help = "print every event as a JSON object on a line" },

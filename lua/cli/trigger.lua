@@ -17,12 +17,13 @@ local function dry(store, new, opts)
 end
 
 local function run(opts, args)
-  local store <close>, project = operate.open(args[1])
+  local store <close>, project = operate.open(args[1], true)
   local flow = operate.live_flow(store, args[1])
   local version = operate.version(store, flow, opts.version, "trigger")
   local zone = version.document.timezone
   local scheduled = opts.at and operate.instant("trigger", "--at", opts.at, zone) or store:now()
-  local new = operate.new_run(store, version, "trigger", scheduled, options.settings("trigger", opts.set))
+  local new = operate.new_run(store, version, "trigger", scheduled, options.settings("trigger", opts.set),
+    operate.some(version.document.nodes, opts))
   if opts.dry then return dry(store, new, opts) end
   return operate.go(store, project, opts, function(runner)
     new.runner = runner
@@ -45,6 +46,7 @@ FLOW is a flow's name, the start of one, or the path of its file.]],
       help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone; default now" },
     { name = "set", value = "NAME=VALUE", many = true, help = "a value for a param or variable; may be repeated" },
     { name = "version", value = "N|latest", help = "another published version" },
+    operate.SOME[1], operate.SOME[2], operate.SOME[3],
     { name = "dry", help = "record a success without running anything, so that flows that wait for it go on" },
   },
   run = run,

@@ -250,7 +250,8 @@ function runs:restore_run(run, names, reason, runner)
       count = self.db:exec(again .. "state <> 'success' AND tolerated = 0", run)
     end
     if count == 0 then
-      error(errors.new("conflict", ("run %s has nothing to restore"):format(run)), 0)
+      error(errors.new("conflict", ("run %s has nothing to restore"):format(run),
+        { hint = ("tidemill rerun %s runs all of it again"):format(run) }), 0)
     end
     self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
       message = NULL, error = NULL WHERE id = ?]], runner, run)

@@ -7,9 +7,11 @@
 --- ledger (Store:settle_slots). Every change leaves a row in flow_log: who, when, what.
 
 local calendar = require "tidemill.calendar"
+local common = require "tidemill.state.common"
 local errors = require "tidemill.errors"
 local json = require "json"
 local suggest = require "tidemill.suggest"
+local text = require "tidemill.text"
 
 local versions = {}
 -- ---- finding flows ----
@@ -92,7 +94,7 @@ end
 local function log(self, name, by, what, number, reason)
   self.db:exec([[INSERT INTO flow_log (flow, seq, at, by_user, what, version_no, reason)
     VALUES (?, (SELECT coalesce(max(seq), 0) + 1 FROM flow_log WHERE flow = ?), ?, ?, ?, ?, ?)]],
-    name, name, self:now(), by, what, number, reason)
+    name, name, self:now(), by, what, number, reason and text.clean(reason))
 end
 
 --- The history of a flow: {seq, at, by_user, what, version_no, reason}, oldest first.
@@ -163,7 +165,8 @@ function versions:publish(p)
     number = before and before.version_no and before.hash == p.hash and before.version_no or last + 1
     if number > last then
       self.db:exec([[INSERT INTO versions (flow, number, hash, comment, published_at, published_by)
-        VALUES (?, ?, ?, ?, ?, ?)]], p.flow, number, p.hash, p.comment, self:now(), p.by)
+        VALUES (?, ?, ?, ?, ?, ?)]], p.flow, number, p.hash, p.comment and text.clean(p.comment),
+          self:now(), p.by)
     end
     go_live(self, { flow = p.flow, number = number, hash = p.hash, document = p.document }, keep, p.scheduled)
     log(self, p.flow, p.by, "publish", number, p.comment)
@@ -216,6 +219,46 @@ function versions:unpublish(name, by, reason)
   return true
 end
 
+-- ---- another version for a run that ended ----
+
+local function drop_node(self, run, node)
+  for _, table_name in ipairs { "logs", "outputs", "sessions", "nodes" } do
+    self.db:exec(("DELETE FROM %s WHERE run_id = ? AND node = ?"):format(table_name), run, node)
+  end
+end
+
+--- Puts a run that ended on another version, before it is restored, in the transaction under way: nodes
+--- that succeeded stay so, those that the version does not have are forgotten, new ones wait.
+---@param run table      a row
+---@param version {hash: string, number: integer?, document: table}
+---@param nodes table[]  of the document, those that the run has
+function versions:change_version_in(run, version, nodes)
+  local known, wanted, gone = {}, {}, {}
+  for _, row in ipairs(self:nodes(run.id)) do known[row.node] = true end
+  for i, node in ipairs(nodes) do
+    wanted[node.name] = true
+    local upstream = common.encode_list(node.after)
+    if known[node.name] then
+      self.db:exec("UPDATE nodes SET position = ?, kind = ?, upstream = ? WHERE run_id = ? AND node = ?", i, node.kind,
+        upstream, run.id, node.name)
+    else
+      self.db:exec([[INSERT INTO nodes (run_id, node, position, kind, upstream, state)
+        VALUES (?, ?, ?, ?, ?, 'waiting')]], run.id, node.name, i, node.kind, upstream)
+    end
+  end
+  for _, name in ipairs(suggest.keys(known)) do
+    if not wanted[name] then
+      gone[#gone + 1] = ("'%s'"):format(name)
+      drop_node(self, run.id, name)
+    end
+  end
+  self.db:exec("UPDATE runs SET version = ?, version_no = ?, file = ? WHERE id = ?", version.hash, version.number,
+    version.document.file, run.id)
+  self:decide_in(run.id, nil, "version", ("it goes on with version %s instead of %s%s"):format(
+    version.number or version.hash:sub(1, 12), run.version_no or run.version:sub(1, 12),
+    #gone > 0 and ", without " .. table.concat(gone, ", ") or ""))
+end
+
 -- ---- pauses ----
 
 --- Nothing of the schedule fires while a flow is paused. False when it is paused already.
@@ -223,7 +266,8 @@ function versions:pause_flow(name, by, reason)
   local paused
   self.db:transaction(function()
     paused = self.db:exec([[UPDATE flows SET paused_at = ?, paused_by = ?, pause_reason = ?, changed = ?
-      WHERE flow = ? AND paused_at IS NULL]], self:now(), by, reason, self:now(), name) == 1
+      WHERE flow = ? AND paused_at IS NULL]], self:now(), by, reason and text.clean(reason), self:now(),
+      name) == 1
     if paused then
       log(self, name, by, "pause", nil, reason)
       self:touch()

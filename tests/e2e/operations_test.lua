@@ -225,6 +225,40 @@ function TestOperations.test_restore_runs_what_did_not_succeed_with_the_runs_own
   y:fails(1, "nothing to restore", "restore", "last")
 end
 
+function TestOperations.test_restore_may_go_on_with_another_version()
+  published()
+  y:write("fail", "")
+  y:fails(1, "told to fail", "trigger", "yard", "--at", "2026-03-01 02:00:00")
+  y:flow { settings = DAILY, nodes = PRINTS:gsub('if io.open "fail"', "if false"):gsub('flow.lua "c"', 'flow.lua "d"')
+    .. 'flow.lua "e" { after = "a", run = function() print "new here" end },' }
+  y:ok("publish", "f.lua")
+  y:ok("restore", "last", "--version", "latest")
+  lu.assertEquals(y:states(), { a = "success", b = "success", d = "success", e = "success" })
+  local run = y:json("show", "last", "--json")
+  lu.assertEquals({ run.version_no, run.nodes[1].attempts, run.nodes[2].attempts }, { 2, 1, 2 })
+  lu.assertStrContains(y:ok("logs", "last"), "new here")
+  lu.assertStrContains(y:ok("why", "last"), "version 2 instead of 1, without 'c'")
+  lu.assertStrContains(y:fails(1, "nothing to restore", "restore", "last"), "tidemill rerun")
+end
+
+function TestOperations.test_some_of_the_nodes_may_be_run()
+  published(DAILY, [[
+    flow.lua "a" { run = function() end }, flow.lua "b" { after = "a", run = function() end },
+    flow.lua "c" { after = "b", run = function() end }, flow.lua "x" { run = function() end },]])
+  y:ok("trigger", "yard", "--from-node", "b")
+  lu.assertEquals(y:states(), { b = "success", c = "success" })
+  y:ok("trigger", "yard", "--only", "x", "--only", "a")
+  lu.assertEquals(y:states(), { a = "success", x = "success" })
+  y:ok("backfill", "yard", "--from", "2026-01-01", "--to", "2026-01-01", "--without", "b")
+  lu.assertEquals(y:states(), { a = "success", c = "success", x = "success" })
+  y:ok("rerun", "last")
+  lu.assertEquals(y:states(), { a = "success", c = "success", x = "success" })
+  y:ok("run", "f.lua", "--from-node", "b", "--without", "c")
+  lu.assertEquals(y:states(), { b = "success" })
+  y:fails(2, "has no node 'bb'", "trigger", "yard", "--without", "bb")
+  y:fails(2, "no node of the flow is left", "run", "f.lua", "--from-node", "c", "--without", "c")
+end
+
 function TestOperations.test_rerun_is_a_new_run_of_the_same_business_time_and_version()
   published()
   y:ok("trigger", "yard", "--at", "2026-03-01 02:00:00", "--set", "day=kept")

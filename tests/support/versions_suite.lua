@@ -193,6 +193,33 @@ function versions_suite.define(name, make)
     lu.assertEquals(self.store:flow "f".paused_by, "me")
   end
 
+  function T:test_a_run_that_ended_may_go_on_with_another_version()
+    self:publish "h1"
+    local runner = self.store:register_runner { kind = "run", lease_ms = 15000 }
+    local id = self.store:create_run(suite.a_run { version = "h1", version_no = 1, settings = {} })
+    self.store:claim_runs { runner = runner, limit = 1, root = id }
+    for _, node in ipairs { "a", "b" } do
+      self.store:begin_attempt(id, node, 1)
+      self.store:add_logs(id, node, 1, { { at = 1, stream = "log", level = "info", line = node } })
+      self.store:end_attempt(id, node, 1, { state = "success", node_state = node == "a" and "success" or "failed",
+        outputs = { y = 1 } })
+    end
+    self.store:end_run(id, { state = "failed" })
+    local new = { hash = "h2", number = 2, document = { file = "/new.lua" } }
+    self.store.db:transaction(function()
+      self.store:change_version_in(self.store:run(id), new, { { name = "c", kind = "sql", after = {} },
+        { name = "a", kind = "lua", after = { "c" } } })
+      lu.assertEquals(self.store:restore_run(id), 1)
+    end)
+    local run, nodes = self.store:run(id), self.store:nodes(id)
+    lu.assertEquals({ run.state, run.version, run.version_no, run.file }, { "queued", "h2", 2, "/new.lua" })
+    lu.assertEquals({ #nodes, nodes[1].node, nodes[1].state, nodes[2].node, nodes[2].state, nodes[2].upstream[1] },
+      { 2, "c", "waiting", "a", "success", "c" })
+    lu.assertEquals(self.store:outputs(id), { a = { y = 1 } })
+    lu.assertEquals(#self.store:logs(id), 1)
+    lu.assertStrContains(self.store:decisions(id)[1].reason, "version 2 instead of 1, without 'b'")
+  end
+
   -- ---- names ----
 
   function T:test_a_flow_is_found_by_name_by_its_start_and_by_path()
