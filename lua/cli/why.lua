@@ -6,7 +6,19 @@ local errors = require "tidemill.errors"
 local operate = require "tidemill.operate"
 local why = require "tidemill.why"
 
-local SLOTS = 10
+local SLOTS, RUNS = 10, 10
+
+-- The runs of a flow that have not ended, those under way first, then in the order they are due.
+local function active_runs(store, flow)
+  local list = store:runs { flow = flow.flow, active = true, limit = 10000 }
+  table.sort(list, function(a, b)
+    if (a.state == "queued") ~= (b.state == "queued") then return b.state == "queued" end
+    if (a.backfill == nil) ~= (b.backfill == nil) then return a.backfill == nil end
+    if a.scheduled_at ~= b.scheduled_at then return a.scheduled_at < b.scheduled_at end
+    return a.id < b.id
+  end)
+  return list
+end
 
 local function section(out, title, lines)
   if #lines == 0 then return end
@@ -56,11 +68,11 @@ local function why_flow(store, flow, opts)
   local zone = flow.schedule and flow.schedule.timezone or flow.timezone
   local reasons, slots = why.flow(store, flow), recent_slots(store, flow)
   local next_at = calendar.next(flow.schedule, store:now())[1]
-  local active = store:runs { flow = flow.flow, active = true, limit = 100 }
+  local active = active_runs(store, flow)
   if opts.json then
     local json = require "json"
     local runs = {}
-    for i, run in ipairs(active) do
+    for i, run in ipairs({ table.unpack(active, 1, 100) }) do
       runs[i] = { id = run.id, state = run.state, waits = json.array(why.waits(store, run)) }
     end
     return operate.print_json { flow = flow.flow, version = flow.version_no, next = next_at,
@@ -72,8 +84,12 @@ local function why_flow(store, flow, opts)
   if next_at and not flow.paused_at then out[#out + 1] = "  next firing " .. calendar.show(next_at, zone) end
   section(out, "does not fire because", reasons)
   local lines = {}
-  for _, run in ipairs(active) do
-    lines[#lines + 1] = ("%s %s"):format(run.id, run.state)
+  for i, run in ipairs(active) do
+    if i > RUNS then
+      lines[#lines + 1] = ("and %d more"):format(#active - RUNS)
+      break
+    end
+    lines[#lines + 1] = ("%s %s, scheduled %s"):format(run.id, run.state, calendar.show(run.scheduled_at, run.timezone))
     for _, line in ipairs(why.waits(store, run)) do lines[#lines + 1] = "  " .. line end
   end
   section(out, "runs under way", lines)
