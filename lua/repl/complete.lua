@@ -148,7 +148,8 @@ function complete.files(prefix)
     "-mindepth", "1", "-printf", "%y %f\\0" }, stderr = "null", timeout = 2 })
   local names = {}
   for kind, name in (ok and listed.stdout or ""):gmatch "(%a) ([^%z]+)" do
-    local wanted = (kind == "d" or name:find "%.lua$") and name:sub(1, 1) ~= "." and utf8.len(name)
+    local wanted = (kind == "d" or name:find "%.lua$") and name:sub(1, 1) ~= "." and not name:find "%c"
+      and utf8.len(name)
     if wanted then names[#names + 1] = folder .. name .. (kind == "d" and "/" or "") end
   end
   return matching(names, prefix)

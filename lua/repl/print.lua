@@ -195,9 +195,10 @@ end
 function show.rows(result, given)
   local options = settled(given)
   local shown, columns = math.min(#result, options.limit), result.columns
-  local cells, widths, numeric = {}, {}, {}
+  local cells, widths, numeric, titles = {}, {}, {}, {}
   for c, name in ipairs(columns) do
-    widths[c], numeric[c] = math.max(tty.width(name), 1), shown > 0
+    titles[c] = cell_text(name)
+    widths[c], numeric[c] = math.max(tty.width(titles[c]), 1), shown > 0
     for r = 1, shown do
       local value = result[r][name]
       cells[r] = cells[r] or {}
@@ -212,8 +213,8 @@ function show.rows(result, given)
     out[#out + 1] = (" " .. table.concat(texts, joint)):gsub("%s+$", "")
   end
   local heads, rules = {}, {}
-  for c, name in ipairs(columns) do
-    heads[c], rules[c] = padded(name, widths[c], numeric[c]), ("-"):rep(widths[c] + 2)
+  for c, title in ipairs(titles) do
+    heads[c], rules[c] = padded(title, widths[c], numeric[c]), ("-"):rep(widths[c] + 2)
   end
   line(heads, " | ")
   out[#out + 1] = table.concat(rules, "+")

@@ -30,7 +30,10 @@
 
 #include "base/cancel.h"
 
-enum { HISTORY = 1000 }; /* lines kept */
+enum {
+  HISTORY = 1000,         /* lines kept */
+  MOST_HISTORY = 4 << 20, /* bytes read of a history file, its end */
+};
 
 struct tm_edit {
   EditLine *el;
@@ -274,12 +277,26 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
 
 /* ---- history ---- */
 
+/* A line that is not UTF-8 is left out: libedit could not go past it. */
 static void remember(struct tm_edit *e, const char *line)
 {
   HistEvent event;
   locale_t before = uselocale(e->utf8);
-  history(e->history, &event, H_ENTER, line);
+  if (mbstowcs(NULL, line, 0) != (size_t)-1)
+    history(e->history, &event, H_ENTER, line);
   uselocale(before);
+}
+
+static void remember_all(struct tm_edit *e, FILE *file, int *lines)
+{
+  char *line = NULL;
+  size_t size = 0;
+  for (*lines = 0; getline(&line, &size, file) > 0; ++*lines) {
+    line[strcspn(line, "\r\n")] = '\0';
+    if (*line != '\0')
+      remember(e, line);
+  }
+  free(line);
 }
 
 /* Writes what libedit remembers, oldest first, in place of the file. */
@@ -336,16 +353,12 @@ bool tm_edit_history(struct tm_edit *e, const char *path, struct tm_error *err)
   }
   if ((st.st_mode & 077) != 0 && fchmod(fd, 0600) != 0)
     errno = 0; /* not ours: it is read as it is */
-  char *line = NULL;
-  size_t size = 0;
   int lines = 0;
-  for (ssize_t n; (n = getline(&line, &size, file)) > 0; lines++) {
-    line[strcspn(line, "\r\n")] = '\0';
-    if (*line != '\0')
-      remember(e, line);
-  }
-  free(line);
+  bool cut = st.st_size > MOST_HISTORY && fseek(file, -MOST_HISTORY, SEEK_END) == 0;
+  remember_all(e, file, &lines);
   fclose(file);
+  if (cut)
+    return rewrite(e, err);
   return lines <= 2 * HISTORY || rewrite(e, err);
 }
 

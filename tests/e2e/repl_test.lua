@@ -176,13 +176,19 @@ end
 function TestRepl.test_a_history_others_can_read_is_closed_to_them_and_a_long_one_is_cut()
   local lines = {}
   for i = 1, 2500 do lines[i] = ("x%d = 1"):format(i) end
+  lines[2499] = "\xff\xfe not UTF-8"
   l:write(".tidemill_history", table.concat(lines, "\n") .. "\n")
   os.execute(("chmod 644 '%s/.tidemill_history'"):format(l.dir))
   local t <close> = session()
   leave(t)
   local kept = read_file ".tidemill_history"
-  lu.assertEquals({ select(2, kept:gsub("\n", "")), kept:match "^[^\n]*" }, { 1000, "x1501 = 1" })
+  lu.assertEquals({ select(2, kept:gsub("\n", "")), kept:match "^[^\n]*" }, { 1000, "x1500 = 1" })
   lu.assertEquals(proc.run { cmd = { "stat", "-c", "%a", l.dir .. "/.tidemill_history" } }.stdout, "600\n")
+  local again <close> = session()
+  again:type "\27[A\27[A\n" -- the line that is not UTF-8 is passed over
+  again:expect(PROMPT)
+  lu.assertEquals(enter(again, "x2498"), "1")
+  leave(again)
 end
 
 function TestRepl.test_ctrl_c_cancels_a_query_at_the_server_and_not_the_session()
