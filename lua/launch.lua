@@ -35,7 +35,7 @@ function launch.default_jobs()
   return math.max(2, math.tointeger(count) or 2)
 end
 
-local PATIENCE_MS = 3000 -- a runner waits for its store itself: its children go on meanwhile
+local PATIENCE_MS = 1000 -- a runner waits for its store itself: its children go on meanwhile
 
 --- Opens the state store of a project.
 ---@param project tidemill.Project

@@ -104,8 +104,11 @@ local function show_pages(self)
   self.server:set("/healthz", ok and 200 or 503, "text/plain; charset=utf-8", words, HEALTH_S)
   if now < self.pages_at then return end
   self.pages_at = now + PAGES_MS
-  local active, counts = self.runner:active(), ok and self.store:activity() or self.counts
-  self.counts = counts
+  local active, counts = self.runner:active(), self.counts
+  if ok then
+    local read, activity = pcall(self.store.activity, self.store)
+    if read then counts, self.counts = activity, activity end
+  end
   if not counts then return end
   self.server:set("/metrics", 200, metrics.CONTENT_TYPE, self.metrics:text {
     runs = counts.runs, oldest_ms = counts.oldest_ms, flows = counts.flows, paused_flows = counts.paused_flows,
@@ -207,9 +210,14 @@ local function on_signals(self)
   end
 end
 
--- Steps the sender of hooks; when it is to be called again.
+-- Steps the sender of hooks; when it is to be called again. While the store is out of reach, which
+-- is the runner's to tell, it waits.
 local function send_hooks(self)
-  return self.hooks and not self.hurried and self.hooks:step() or math.huge
+  if not self.hooks or self.hurried or self.runner:active().outage_ms then return math.huge end
+  local ok, at = pcall(self.hooks.step, self.hooks)
+  if ok then return at end
+  self.log:line("error", "note", lines.error_fields(errors.from(at), { message = "hooks cannot be sent now" }))
+  return signal.mono() + PAUSE_MS
 end
 
 local function loop(self, children)

@@ -131,6 +131,7 @@ local function connected(self)
       if type(result) == "table" and result.message then
         result.message = "the state store: " .. result.message
       end
+      self.gave_up = result
       error(result, 0)
     end
     proc.poll({}, pause) -- raises if the process is to end
@@ -194,7 +195,7 @@ end
 
 -- Whether what failed may be done again, nothing of it having been kept.
 local function may_repeat(self, err)
-  if type(err) ~= "table" then return false end
+  if type(err) ~= "table" or err == self.gave_up then return false end
   if is_lost(self) then return PASSING[err.kind] or err.kind == "in_doubt" or false end
   return err.code == "40001" or err.code == "40P01"
 end
