@@ -16,6 +16,7 @@
 
 local errors = require "tidemill.errors"
 local hooks = require "tidemill.hooks"
+local json = require "json"
 local launch = require "tidemill.launch"
 local lines = require "tidemill.serve.log"
 local metrics = require "tidemill.serve.metrics"
@@ -164,7 +165,10 @@ local function new(options, children)
   self.runner = runner.new { store = options.store, spawner = children, clock = signal.mono, kind = "serve",
     jobs = options.jobs, lease_ms = options.lease_ms, emit = emit, name = options.name,
     pools = function(name) return options.project.pools[name] end, hold = keep_lease(self, options.project),
-    on_reaped = function(dead) self.log:line("warn", "reaped", dead) end,
+    on_reaped = function(dead)
+      self.log:line(#dead.runs > 0 and "warn" or "info", "reaped",
+        { runner = dead.runner, host = dead.host, runs = json.array(dead.runs) })
+    end,
     log = function(level, message) self.log:line(level, "note", { message = message }) end }
   return self
 end

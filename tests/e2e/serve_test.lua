@@ -1,9 +1,11 @@
+-- needs: pg
 -- alone:
 --- `tidemill serve` as its users have it: schedules that fire, restarts, ends, takeovers.
 
 local desk = require "tests.support.desk"
 local lu = require "luaunit"
 local proc = require "proc"
+local sched = require "tests.support.sched"
 local serving = require "tests.support.serving"
 local signal = require "tidemill.signal"
 local state = require "tidemill.state"
@@ -11,10 +13,11 @@ local time = require "time"
 
 TestServe = {}
 
--- A folder with a project, whose store is at hand.
-local function new(name)
+-- A folder with a project, whose store is at hand; in `url`, if it is given.
+local function new(name, url)
   local d = desk.new(name)
-  d:write("tidemill.lua", 'return { state = "sqlite:state.db" }\n')
+  d:write("tidemill.lua", ('return { state = %q }\n'):format(url or "sqlite:state.db"))
+  d.url = url or "sqlite:" .. d.dir .. "/state.db"
   d.env.MARKS = d.dir .. "/marks"
   return d
 end
@@ -45,7 +48,7 @@ local function marks(d)
 end
 
 local function query(d, sql, ...)
-  local store <close> = state.open("sqlite:" .. d.dir .. "/state.db")
+  local store <close> = state.open(d.url)
   return store.db:query(sql, ...)
 end
 
@@ -249,6 +252,58 @@ return flow "g" { schedule = { after = { "f" } }, flow.lua "x" { run = function(
   local rows = query(d, "SELECT flow, schedule, state, run_id, slot_at FROM slots ORDER BY flow")
   lu.assertEquals({ rows[2].schedule, rows[2].state, rows[2].run_id, rows[2].slot_at },
     { "event", "run", run.run, rows[1].slot_at })
+end
+
+-- ---- PostgreSQL ----
+
+function TestServe.test_stopped_past_its_lease_another_goes_on_and_it_comes_back_as_a_new_one()
+  local url, remove = sched.fresh "postgres"
+  local cleaner <close> = setmetatable({}, { __close = remove }) -- luacheck: ignore 211
+  local d <close> = new("serve-stopped", url)
+  publish(d, once(), SLOW)
+  local s <close> = serving.start(d, { "--lease", "2s", "--name", "first" })
+  s:wait_for(10, node_runs)
+  local other <close> = serving.start(d, { "--lease", "2s", "--name", "second" })
+  other:wait_for(10, function(line) return line.event == "lease" end)
+  s:kill "STOP"
+  local stopped = signal.mono()
+  other:wait_for(10, function(line) return line.event == "reaped" end)
+  lu.assertTrue(signal.mono() - stopped < 3500, signal.mono() - stopped) -- a lease, and a look each third of one
+  local run = other:wait_for(15, ended)
+  lu.assertEquals(run.state, "success", other.text)
+  s:kill "CONT"
+  s:wait_for(10, function(line) return line.level == "error" and (line.message or ""):find "lease" end)
+  s:wait_for(10, function(line) return line.event == "lease" and line.runner ~= s.lines[3].runner end)
+  lu.assertEquals({ s:stop(), other:stop() }, { 0, 0 })
+  local runs = query(d, "SELECT state, epoch FROM runs")
+  lu.assertEquals({ #runs, runs[1].state, runs[1].epoch }, { 1, "success", 1 })
+end
+
+function TestServe.test_it_outlives_a_restart_of_its_database()
+  local dir = ("%s/serve-pg"):format(os.getenv "TM_TMP")
+  local function server(verb) return proc.run { cmd = { "tests/servers/pg", verb, dir }, timeout = 60 } end
+  local function stop() server "stop" end
+  local cleaner <close> = setmetatable({}, { __close = stop }) -- luacheck: ignore 211
+  stop()
+  proc.run { cmd = { "rm", "-rf", dir }, check = true }
+  local started = server "start"
+  lu.assertEquals(started.code, 0, started.stderr)
+  local env <close> = assert(io.open(dir .. "/env"))
+  local text = env:read "a"
+  local url, pid = text:match "TM_PG=(%S+)", text:match "TM_PG_PID=(%d+)"
+  local d <close> = new("serve-restart", url)
+  publish(d, 'schedule = { every = "1s" }, concurrency = "queue", missed = "all"', QUICK)
+  local s <close> = serving.start(d)
+  s:wait_for(20, count_of "success"(2))
+  proc.run { cmd = { "kill", "-INT", pid }, check = true } -- fast shutdown: sessions are ended
+  time.sleep(2.5)
+  local again = server "start" -- with the same data and port
+  lu.assertEquals(again.code, 0, again.stderr)
+  s:wait_for(30, count_of "success"(6))
+  lu.assertEquals(s:stop(60), 0)
+  local rows = query(d, "SELECT * FROM slots ORDER BY slot_at")
+  one_each_second(rows)
+  lu.assertTrue(#rows >= 6, #rows)
 end
 
 -- ---- pages ----
