@@ -10,6 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
 
 enum { CACHE = 64 };
 
@@ -19,6 +22,8 @@ struct tm_sqlite_stmt {
 
 struct tm_sqlite {
   sqlite3 *db;
+  int busy_ms;
+  int64_t busy_until;
   size_t next; /* the entry that is replaced next */
   struct tm_sqlite_stmt cache[CACHE];
 };
@@ -64,6 +69,20 @@ static void fail(sqlite3 *db, const char *what, struct tm_error *err)
   snprintf(err->code, sizeof err->code, "%s", code_name(extended));
 }
 
+/* SQLite's own handler sleeps up to 100 ms between two tries; beside processes that write
+** without a rest, one that looks so seldom has been passed over for 30 s. */
+static int wait_for_writer(void *arg, int tries)
+{
+  struct tm_sqlite *db = arg;
+  if (tries == 0)
+    db->busy_until = tm_clock_deadline(db->busy_ms);
+  if (tm_clock_left(db->busy_until) == 0)
+    return 0;
+  struct timespec pause = {.tv_nsec = tries < 100 ? 300000 : 2000000};
+  nanosleep(&pause, NULL);
+  return 1;
+}
+
 struct tm_sqlite *tm_sqlite_open(const char *path, int busy_ms, struct tm_error *err)
 {
   struct tm_sqlite *db = calloc(1, sizeof *db);
@@ -82,7 +101,8 @@ struct tm_sqlite *tm_sqlite_open(const char *path, int busy_ms, struct tm_error 
     return NULL;
   }
   sqlite3_extended_result_codes(db->db, 1);
-  sqlite3_busy_timeout(db->db, busy_ms);
+  db->busy_ms = busy_ms;
+  sqlite3_busy_handler(db->db, wait_for_writer, db);
   const char *settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
                          "PRAGMA foreign_keys = ON";
   if (!tm_sqlite_exec(db, settings, err)) {
