@@ -39,8 +39,9 @@ local function read(self, seconds)
 end
 
 --- The first line that fits, waited for; raises with the log when none comes.
-function Serving:wait_for(seconds, fits)
-  local ends, i = signal.mono() + seconds * 1000, 1
+---@param from? integer  of the lines from this one on
+function Serving:wait_for(seconds, fits, from)
+  local ends, i = signal.mono() + seconds * 1000, from or 1
   while true do
     while self.lines[i] do
       if fits(self.lines[i]) then return self.lines[i] end
@@ -50,6 +51,12 @@ function Serving:wait_for(seconds, fits)
       error("no such line in the log:\n" .. self.text, 2)
     end
   end
+end
+
+--- The first line that fits of those yet to come.
+function Serving:wait_for_new(seconds, fits)
+  self:all()
+  return self:wait_for(seconds, fits, #self.lines + 1)
 end
 
 --- Lines of the log so far, of one event if it is named.
