@@ -8,6 +8,7 @@ local project = require "tidemill.project"
 local sandbox = require "tidemill.sandbox"
 local signal = require "tidemill.signal"
 local suggest = require "tidemill.suggest"
+local tty = require "tidemill.tty"
 
 local operate = {}
 
@@ -74,6 +75,41 @@ function operate.flow_or_run(store, word)
   if ok then return "flow", row end
   if row.kind == "not_found" then row.message = ("there is no flow or run '%s'"):format(word) end
   error(row, 0)
+end
+
+--- The flows and runs that the words of pause and resume mean, or every flow that is to change.
+---@param command "pause"|"resume"
+---@param words string[]
+---@param all? boolean
+---@return {what: "flow"|"run", row: table}[]
+function operate.flows_or_runs(command, store, words, all)
+  local list = {}
+  if not all and #words == 0 or all and #words > 0 then
+    errors.usage(("%s: name flows or runs, or give --all"):format(command))
+  end
+  for i, word in ipairs(words) do -- all of them before anything is changed
+    local what, row = operate.flow_or_run(store, word)
+    list[i] = { what = what, row = row }
+  end
+  for _, row in ipairs(all and store:flows() or {}) do
+    if row.version_no and (row.paused_at == nil) == (command == "pause") then
+      list[#list + 1] = { what = "flow", row = row }
+    end
+  end
+  return list
+end
+
+--- Text for standard output: on a terminal, nothing in it moves the cursor.
+---@param out string[]  lines
+function operate.print_lines(out)
+  if tty.is(1) then
+    local lines = {}
+    for line in table.concat(out, "\n"):gmatch "[^\n]*" do
+      lines[#lines + 1] = (tty.cut(line:gsub("\t", "  "), 10000))
+    end
+    out = lines
+  end
+  io.stdout:write(table.concat(out, "\n"), "\n")
 end
 
 --- An instant written in a flow's zone, in milliseconds.

@@ -63,7 +63,7 @@ local function run(opts)
   else
     local rows = {}
     for i, one in ipairs(list) do rows[i] = row_of(one) end
-    io.stdout:write(table.concat(progress.table(HEADING, rows), "\n"), "\n")
+    operate.print_lines(progress.table(HEADING, rows))
   end
   return 0
 end

@@ -8,8 +8,8 @@ local function pause_flow(store, flow, opts)
   if not changed then
     print(("flow '%s' is paused already, by %s"):format(flow.flow, flow.paused_by))
   else
-    print(("flow '%s' is paused: firing times are recorded as skipped until 'tidemill resume %s'"):format(flow.flow,
-      operate.quoted(flow.flow)))
+    print(("flow '%s' is paused: firing times are recorded as skipped until it is resumed (tidemill resume %s)"):format(
+      flow.flow, operate.quoted(flow.flow)))
   end
 end
 
@@ -22,21 +22,23 @@ end
 
 local function run(opts, args)
   local store <close> = operate.open(args[1])
-  local what, row = operate.flow_or_run(store, args[1]);
-  (what == "flow" and pause_flow or pause_run)(store, row, opts)
+  for _, found in ipairs(operate.flows_or_runs("pause", store, args, opts.all)) do
+    (found.what == "flow" and pause_flow or pause_run)(store, found.row, opts)
+  end
   return 0
 end
 
 return {
   name = "pause",
   summary = "pause a flow's schedule, or a run",
-  usage = "FLOW|RUN",
-  args = { 1, 1 },
+  usage = "FLOW|RUN...",
+  args = { 0, nil },
   about = [[
 A paused flow fires nothing, and its queued scheduled runs wait; firing times that pass are
 recorded as skipped. Runs that have begun go on; trials, triggers and backfills are not held up.
 Of a paused run the nodes that are running finish; the others wait for `tidemill resume RUN`.]],
   options = {
+    { name = "all", help = "every published flow" },
     { name = "reason", value = "TEXT", help = "kept in the flow's history and shown by why" },
     { name = "json", help = "print JSON" },
   },

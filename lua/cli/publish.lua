@@ -37,7 +37,7 @@ local function report(store, doc, result, found, scheduled)
   if before and before.version_no and before.file ~= doc.file then
     out[#out + 1] = ("it was published from %s before"):format(before.file)
   end
-  io.stdout:write(table.concat(out, "\n"), "\n")
+  operate.print_lines(out)
   if schedule then operate.warn_unserved(store) end
 end
 

@@ -23,20 +23,22 @@ end
 
 local function run(opts, args)
   local store <close> = operate.open(args[1])
-  local what, row = operate.flow_or_run(store, args[1]);
-  (what == "flow" and resume_flow or resume_run)(store, row, opts)
+  for _, found in ipairs(operate.flows_or_runs("resume", store, args, opts.all)) do
+    (found.what == "flow" and resume_flow or resume_run)(store, found.row, opts)
+  end
   return 0
 end
 
 return {
   name = "resume",
   summary = "end the pause of a flow or a run",
-  usage = "FLOW|RUN",
-  args = { 1, 1 },
+  usage = "FLOW|RUN...",
+  args = { 0, nil },
   about = [[
 The firing times that fell into a flow's pause are recorded as skipped; `tidemill backfill` makes
 up for them.]],
   options = {
+    { name = "all", help = "every flow that is paused" },
     { name = "reason", value = "TEXT", help = "kept in the flow's history" },
     { name = "json", help = "print JSON; times are milliseconds since 1970" },
   },

@@ -39,7 +39,7 @@ local function run(opts, args)
   end
   out[#out + 1] = ("schedule: %s"):format(calendar.describe(doc.schedule, doc.timezone))
   table.move(lines, 1, #lines, #out + 1, out)
-  io.stdout:write(table.concat(out, "\n"), "\n")
+  operate.print_lines(out)
   return 0
 end
 

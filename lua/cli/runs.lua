@@ -59,9 +59,54 @@ local function row_of(run, now)
     run.started_at and progress.duration((run.ended_at or now) - run.started_at) or "", run.message or "" }
 end
 
+local STATES = { "success", "failed", "canceled", "skipped", "running", "paused", "queued" }
+local SUMMARY = { { "FLOW" }, { "RUNS", true }, { "SUCCESS", true }, { "FAILED", true }, { "CANCELED", true },
+  { "SKIPPED", true }, { "UNDER WAY", true }, { "QUEUED", true }, { "SHORTEST", true }, { "MEDIAN", true },
+  { "LONGEST", true } }
+
+-- Outcomes by flow, and how long its successes took.
+local function summary_of(list)
+  local by_flow, flows = {}, {}
+  for _, run in ipairs(list) do
+    local one = by_flow[run.flow]
+    if not one then
+      one = { flow = run.flow, runs = 0, times = {} }
+      for _, state in ipairs(STATES) do one[state] = 0 end
+      by_flow[run.flow], flows[#flows + 1] = one, one
+    end
+    one.runs, one[run.state] = one.runs + 1, one[run.state] + 1
+    if run.state == "success" and run.started_at then one.times[#one.times + 1] = run.ended_at - run.started_at end
+  end
+  table.sort(flows, function(a, b) return a.flow < b.flow end)
+  for _, one in ipairs(flows) do
+    table.sort(one.times)
+    one.shortest_ms, one.longest_ms = one.times[1], one.times[#one.times]
+    one.median_ms, one.times = one.times[(#one.times + 1) // 2], nil
+  end
+  return flows
+end
+
+local function print_summary(flows, opts)
+  local rows = {}
+  for i, one in ipairs(flows) do
+    if opts.json then operate.print_json(one) end
+    local function time_of(ms) return ms and progress.duration(ms) or "" end
+    rows[i] = { one.flow, tostring(one.runs), tostring(one.success), tostring(one.failed), tostring(one.canceled),
+      tostring(one.skipped), tostring(one.running + one.paused), tostring(one.queued), time_of(one.shortest_ms),
+      time_of(one.median_ms), time_of(one.longest_ms) }
+  end
+  if opts.json then return end
+  if #rows == 0 then io.stderr:write("no runs\n") else operate.print_lines(progress.table(SUMMARY, rows)) end
+end
+
 local function run(opts)
   local store <close>, project = operate.open()
+  if opts.summary then opts.limit = math.max(opts.limit, MOST) end
   local list = list_of(store, project, opts)
+  if opts.summary then
+    print_summary(summary_of(list), opts)
+    return 0
+  end
   if opts.json then
     for _, one in ipairs(list) do operate.print_json(one) end
     return 0
@@ -71,7 +116,7 @@ local function run(opts)
   if #rows == 0 then
     io.stderr:write("no runs\n")
   else
-    io.stdout:write(table.concat(progress.table(HEADING, rows), "\n"), "\n")
+    operate.print_lines(progress.table(HEADING, rows))
   end
   return 0
 end
@@ -94,6 +139,7 @@ working directory or above it.]],
     { name = "until", value = "TIME", help = "made before this time" },
     { name = "business-date", value = "DATE", help = "of this business date, 2026-01-31, in the zone of each flow" },
     { name = "backfill", value = "ID", help = "of this backfill" },
+    { name = "summary", help = "count outcomes by flow, and show how long successes took" },
     { name = "limit", short = "n", value = "N", type = "integer", min = 1, max = MOST, default = 20,
       help = "at most N runs" },
     { name = "json", help = "print one JSON object a line; times are milliseconds since 1970" },

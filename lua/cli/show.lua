@@ -128,7 +128,7 @@ local function children_text(store, id)
   return out
 end
 
-local function text_of(store, run)
+local function print_text(store, run)
   local out = head(run)
   out[#out + 1] = ""
   local elapsed = run.ended_at and run.started_at and run.ended_at - run.started_at or nil
@@ -144,22 +144,23 @@ local function text_of(store, run)
     decisions[i] = ("  %s%s: %s"):format(d.node and d.node .. ": " or "", d.what, d.reason)
   end
   section(out, "decisions", decisions)
-  return table.concat(out, "\n") .. "\n"
+  operate.print_lines(out)
 end
 
-local function json_of(store, run)
+local function print_all(store, run)
   local json = require "json"
   run.nodes, run.attempts = json.array(store:nodes(run.id)), json.array(store:attempts(run.id))
   run.outputs, run.decisions = store:outputs(run.id), json.array(store:decisions(run.id))
   run.notices = json.array(store:notices(run.id))
   run.children = json.array(store:runs { parent = run.id, limit = 1000 })
-  return json.encode(run) .. "\n"
+  operate.print_json(run)
 end
 
 local function run(opts, args)
   local store <close> = operate.open()
   local found = store:find_run(args[1])
-  io.stdout:write((opts.json and json_of or text_of)(store, found))
+  local print_run = opts.json and print_all or print_text
+  print_run(store, found)
   return 0
 end
 

@@ -30,7 +30,7 @@ local function run(opts, args)
   out[#out + 1] = ""
   out[#out + 1] = "history"
   for _, one in ipairs(log) do out[#out + 1] = line_of(one, flow.timezone) end
-  io.stdout:write(table.concat(out, "\n"), "\n")
+  operate.print_lines(out)
   return 0
 end
 

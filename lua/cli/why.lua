@@ -43,7 +43,7 @@ local function why_run(store, run, project, opts)
       d.node and ("node '%s' "):format(d.node) or "", d.what, d.reason)
   end
   section(out, "decisions", lines)
-  io.stdout:write(table.concat(out, "\n"), "\n")
+  operate.print_lines(out)
 end
 
 local function slot_line(slot, zone)
@@ -96,7 +96,7 @@ local function why_flow(store, flow, opts)
   lines = {}
   for i, slot in ipairs(slots) do lines[i] = slot_line(slot, zone) end
   section(out, "firing times, newest first", lines)
-  io.stdout:write(table.concat(out, "\n"), "\n")
+  operate.print_lines(out)
 end
 
 local function why_slot(store, flow, word, opts)

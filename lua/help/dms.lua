@@ -82,17 +82,17 @@ Events belong together when their scheduled times lie on one date in the flow's 
     try run                        tidemill run FLOW.lua
     at a point in time             tidemill run --at TIME: variables are of the day before it
     test run current node          tidemill run --only NODE
-    from current node              tidemill rerun RUN --from NODE
+    from current node              tidemill run --from-node NODE; of a run that was: rerun RUN --from NODE
     dry run                        tidemill trigger FLOW --dry: a success without running anything
     backfill                       tidemill backfill FLOW --from DATE --to DATE: business dates, both included;
                                    --order, --every, --version, --only-missing, --jobs
-    start nodes, excluded nodes    rerun --from; a backfill runs whole flows
+    start nodes, excluded nodes    --only, --from-node and --without of backfill, trigger and run
     restore                        tidemill restore RUN: failed nodes and what is behind them; same version and time
     rerun                          tidemill rerun RUN: as a new run; same version and time
     stop, suspend, resume          tidemill stop, pause, resume RUN
     set to successful              tidemill mark RUN success
-    operation centre               tidemill runs with filters, flows, show, logs -f, why; --json of each, and
-                                   /metrics of serve
+    operation centre               tidemill runs with filters and --summary, flows, show, logs -f, why; --json of
+                                   each, and /metrics of serve; pause --all before a busy day
 
 States of a node: waiting, running, retrying, polling (waits for something), success, failed, skipped,
 canceled.

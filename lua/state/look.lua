@@ -253,6 +253,15 @@ function look:backfill(id, position)
   return row
 end
 
+--- The backfill of an id, or of its last six digits; nil if there is none.
+---@param word string
+---@return table?
+function look:find_backfill(word)
+  local rows = self.db:query("SELECT id FROM backfills WHERE id = ? OR id LIKE ? ORDER BY id DESC LIMIT 1", word,
+    word:match "^%x%x%x%x%x%x$" and "%-" .. word or word)
+  return rows[1] and self:backfill(rows[1].id)
+end
+
 --- How many attempts are in a pool now.
 ---@param pool string
 ---@return integer

@@ -99,6 +99,28 @@ function TestBesideServe.test_a_backfill_runs_jobs_at_once_and_every_date_once()
   lu.assertTrue(most >= 2 and most <= 3, most)
 end
 
+function TestBesideServe.test_a_backfill_is_stopped_as_a_whole()
+  publish(nil, 'require "proc".poll({}, 60)')
+  local tree = y:json("backfill", "yard", "--from", "2026-01-01", "--to", "2026-01-05", "--json")
+  yard.eventually(function() return #runs { state = "running" } == 1 end, "the first one runs")
+  local out = y:ok("stop", tree.backfill)
+  lu.assertStrContains(out, "4 runs stopped before the start, 1 run to be cancelled")
+  yard.eventually(function() return #runs { state = "canceled" } == 5 end, "all of them end")
+  lu.assertStrContains(y:ok("stop", tree.backfill:sub(-6)), "0 runs")
+end
+
+function TestBesideServe.test_a_dry_trigger_lets_the_flows_behind_it_go_on()
+  publish()
+  y:flow { name = "behind", file = "behind.lua", settings = 'schedule = { after = { "yard" } },',
+    nodes = 'flow.lua "n" { run = function(ctx) print("after " .. ctx.scheduled) end },' }
+  y:ok("publish", "behind.lua")
+  y:ok("trigger", "yard", "--dry")
+  yard.eventually(function() return #runs { flow = "behind", cause = "event", state = "success" } == 1 end, "it fires")
+  y:ok("trigger", "yard", "--wait")
+  yard.eventually(function() return #runs { flow = "behind", cause = "event", state = "success" } == 2 end, "it fires")
+  lu.assertStrContains(y:ok("why", "behind"), "firing times, newest first")
+end
+
 function TestBesideServe.test_the_live_version_is_what_fires()
   publish(EACH_SECOND, 'print "one"')
   yard.eventually(function() return #runs { cause = "schedule", state = "success" } >= 2 end, "it fires")

@@ -181,6 +181,21 @@ function TestOperations.test_a_flow_is_paused_and_resumed()
   lu.assertStrContains(y:ok("versions", "yard"), "pause, by ")
 end
 
+function TestOperations.test_all_flows_are_paused_before_a_busy_day()
+  for i = 1, 3 do
+    y:flow { name = "flow " .. i, file = i .. ".lua", settings = DAILY, nodes = PRINTS }
+    y:ok("publish", i .. ".lua")
+  end
+  y:ok("pause", "flow 1", "flow 2", "--reason", "x")
+  lu.assertEquals(#lines_of(y:ok("pause", "--all")), 1)
+  lu.assertEquals(select(2, y:ok("flows"):gsub(" paused ", "")), 3)
+  y:ok("resume", "--all")
+  lu.assertEquals(select(2, y:ok("flows"):gsub(" paused ", "")), 0)
+  y:fails(2, "name flows or runs, or give --all", "pause")
+  y:fails(1, "there is no flow or run 'x'", "pause", "flow 3", "x")
+  lu.assertEquals(select(2, y:ok("flows"):gsub(" paused ", "")), 0)
+end
+
 -- ---- running ----
 
 function TestOperations.test_trigger_runs_what_is_published_with_its_business_time()
@@ -447,6 +462,10 @@ function TestOperations.test_runs_are_filtered()
     count("--until", "1h"), count("--since", "2020-01-01"), count("--until", "2020-01-01 00:00"), count("--flow", "ya"),
     count("--flow", "other"), count("--limit", "1"), count("--active") }, { 3, 2, 2, 1, 0, 3, 0, 3, 0, 3, 0, 1, 0 })
   y:fails(2, "--since does not understand", "runs", "--since", "whenever")
+  local sum = y:json("runs", "--summary", "--json")
+  lu.assertEquals({ sum.flow, sum.runs, sum.success, sum.failed }, { "yard", 3, 3, 0 })
+  lu.assertTrue(sum.shortest_ms <= sum.median_ms and sum.median_ms <= sum.longest_ms)
+  lu.assertStrMatches(y:ok("runs", "--summary"), "FLOW.*yard +3 +3 +0 .*")
   lu.assertStrContains(y:ok "runs", "2026-03-02 02:00:00 +08:00")
 end
 
