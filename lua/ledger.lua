@@ -72,7 +72,8 @@ local function has_key(conn)
 end
 
 -- Somebody else was faster at making the schema or the table.
-local RACES = { ["42P06"] = true, ["42P07"] = true, ["23505"] = true, XX000 = true, ["40001"] = true, ["40P01"] = true }
+local RACES = { ["42P06"] = true, ["42P07"] = true, ["42710"] = true, ["23505"] = true, XX000 = true, ["40001"] = true,
+  ["40P01"] = true }
 -- What a server answers that takes no primary key: not supported, or not on such a table.
 local NO_KEY = { ["0A000"] = true, ["42P16"] = true }
 

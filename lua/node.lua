@@ -302,4 +302,7 @@ function node.run()
   return ok and 0 or errors.exit_code(result.error)
 end
 
+-- For tests of what is given a context.
+node.Context = Context
+
 return node

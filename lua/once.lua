@@ -33,7 +33,8 @@ local function look_up(ctx, connection, session, claim)
   local known, done = pcall(function()
     local conn <close> = ctx:postgres(connection)
     ctx:end_session(conn, session, "this attempt")
-    return ledger.done(conn, claim.who) ~= nil
+    local found = ledger.done(conn, claim.who)
+    return found ~= nil and found.attempt == claim.who.attempt -- not another's work
   end)
   if known then return done end
   return nil

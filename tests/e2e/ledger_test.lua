@@ -1,0 +1,465 @@
+-- needs: pg ossd
+-- timeout: 600
+--- The ledger in the target: of all attempts of a node in a run, whatever becomes of them, one commits.
+
+local attempt = require "tests.support.attempt"
+local errors = require "tidemill.errors"
+local lab = require "tests.support.lab"
+local ledger = require "tidemill.ledger"
+local lu = require "luaunit"
+local once = require "tidemill.once"
+local pg = require "pg"
+local proc = require "proc"
+local state = require "tidemill.state"
+
+local BIN = assert(os.getenv "TM_BIN")
+local l, db, url
+
+local function who(n, run) return { run = run or "r", node = "n", attempt = n, flow = "lab" } end
+
+local function prepare(name)
+  l = lab.new(name)
+  db, url = l:database("db", os.getenv "TM_PG")
+end
+
+-- A ledger as it is where the server takes no primary key.
+local function without_key()
+  ledger.claim(db, who(1, "first"))
+  db:exec "ALTER TABLE tidemill.load_ledger DROP CONSTRAINT load_ledger_pkey"
+end
+
+local function kind_of(f, ...)
+  local ok, raised = pcall(f, ...)
+  return not ok and errors.from(raised).kind or nil, raised
+end
+
+local function complete(conn, claim, rows)
+  local tx <close> = conn:transaction()
+  conn:exec "INSERT INTO work VALUES (1)"
+  claim:complete(conn, { row_count = rows })
+  tx:commit()
+end
+
+local function work() return db:value "SELECT count(*) FROM work" end
+
+-- ---- the ledger itself ----
+
+TestLedger = {}
+
+function TestLedger.setUp()
+  prepare "ledger"
+  db:exec "CREATE TABLE work (i int)"
+end
+function TestLedger.tearDown() l:close() end
+
+local function in_both_forms(body)
+  body()
+  db:exec "DROP SCHEMA tidemill CASCADE; TRUNCATE work"
+  without_key()
+  body()
+end
+
+function TestLedger.test_what_is_done_is_seen_by_every_later_attempt()
+  in_both_forms(function()
+    local first = ledger.claim(db, who(1))
+    lu.assertNil(first.done)
+    lu.assertNil(ledger.done(db, who(1)))
+    complete(db, first, 7)
+    lu.assertEquals(ledger.claim(db, who(2)).done, { attempt = 1, row_count = 7 })
+    lu.assertEquals(ledger.claim(db, who(2)).done, { attempt = 1, row_count = 7 }) -- the same once more
+    lu.assertNil(ledger.claim(db, who(1, "another run")).done)
+    lu.assertEquals(kind_of(ledger.claim, db, who(1)), "conflict")
+  end)
+end
+
+function TestLedger.test_an_attempt_that_was_taken_over_commits_nothing()
+  in_both_forms(function()
+    local old, new = ledger.claim(db, who(1)), ledger.claim(db, who(2))
+    local kind, raised = kind_of(complete, db, old, 1)
+    lu.assertEquals(kind, "conflict")
+    lu.assertStrContains(raised.message, "attempt 1 of node 'n' was taken over by attempt 2")
+    lu.assertEquals(work(), 0)
+    complete(db, new, 1)
+    lu.assertEquals(kind_of(complete, db, old, 1), "conflict")
+    lu.assertEquals(kind_of(complete, db, new, 1), "conflict") -- nor twice
+    lu.assertEquals(work(), 1)
+  end)
+end
+
+function TestLedger.test_a_rolled_back_completion_leaves_nothing()
+  local claim = ledger.claim(db, who(1))
+  do
+    local tx <close> = db:transaction()
+    claim:complete(db, { row_count = 1, objects = { { key = "a", etag = "e", rows = 1 } } })
+    tx:rollback()
+  end
+  lu.assertNil(ledger.done(db, who(1)))
+  lu.assertEquals(db:value "SELECT count(*) FROM tidemill.load_ledger", 1)
+end
+
+function TestLedger.test_objects_stand_beside_their_node()
+  local claim = ledger.claim(db, who(3))
+  local tx <close> = db:transaction()
+  claim:complete(db, { row_count = 5, manifest = "m", objects = { { key = "k'1", etag = "e,1", rows = 2 },
+    { key = "k{2}", rows = 3 } } })
+  tx:commit()
+  lu.assertEquals(db:query [[SELECT object, epoch, manifest, etag, row_count FROM tidemill.load_ledger
+    WHERE object <> '' ORDER BY object]][1],
+    { object = "k'1", epoch = 3, manifest = "m", etag = "e,1", row_count = 2 })
+  lu.assertEquals(db:value "SELECT sum(row_count) FROM tidemill.load_ledger WHERE object <> ''", "5")
+end
+
+function TestLedger.test_isolation_of_the_server_does_not_matter()
+  for _, level in ipairs { "repeatable read", "serializable" } do
+    db:exec(("SET default_transaction_isolation = '%s'"):format(level))
+    local other <close> = pg.connect(url)
+    local old = ledger.claim(db, who(1, level))
+    local tx = db:transaction()
+    db:exec "INSERT INTO work VALUES (1)" -- takes the snapshot
+    ledger.claim(other, who(2, level))
+    lu.assertEquals(kind_of(old.complete, old, db, { row_count = 1 }), "conflict", level)
+    tx:rollback()
+  end
+end
+
+function TestLedger.test_a_role_without_rights_is_told_what_to_ask_for()
+  db:exec [[DROP ROLE IF EXISTS lab_ledger_weak; CREATE ROLE lab_ledger_weak;
+    REVOKE CREATE ON SCHEMA public FROM PUBLIC; SET ROLE lab_ledger_weak]]
+  local kind, raised = kind_of(ledger.claim, db, who(1))
+  lu.assertEquals(kind, "auth")
+  lu.assertStrContains(raised.hint, "CREATE SCHEMA IF NOT EXISTS tidemill AUTHORIZATION")
+  db:exec "RESET ROLE"
+  ledger.claim(db, who(1))
+  db:exec "GRANT USAGE ON SCHEMA tidemill TO lab_ledger_weak; SET ROLE lab_ledger_weak"
+  kind, raised = kind_of(ledger.claim, db, who(2))
+  lu.assertEquals(kind, "auth")
+  lu.assertStrContains(raised.hint, "GRANT")
+  db:exec "RESET ROLE; GRANT SELECT, INSERT, UPDATE ON tidemill.load_ledger TO lab_ledger_weak; SET ROLE lab_ledger_weak"
+  lu.assertNil(ledger.claim(db, who(2)).done)
+  db:exec "RESET ROLE; DROP OWNED BY lab_ledger_weak; DROP ROLE lab_ledger_weak"
+end
+
+-- Runs a script in `count` processes at once; what each printed.
+local function together(count, script)
+  l:write("together.lua", script)
+  local children, said = {}, {}
+  for i = 1, count do
+    children[i] = proc.spawn { cmd = { BIN, "exec", l.dir .. "/together.lua", url, tostring(i) }, stdout = "pipe" }
+  end
+  for i, child in ipairs(children) do
+    said[i] = ""
+    repeat
+      local more = child:read(1, 60)
+      said[i] = said[i] .. (more or "")
+    until not more or more == ""
+    child:close()
+  end
+  return said
+end
+
+function TestLedger.test_many_may_make_the_table_at_once()
+  for _ = 1, 5 do
+    local said = together(8, [[
+      local url, i = ...
+      local conn <close> = require "pg".connect(url)
+      local ok, err = pcall(require "tidemill.ledger".claim, conn, { run = "r", node = "n" .. i, attempt = 1, flow = "f" })
+      print(ok and "claimed" or err.message)]])
+    for _, text in ipairs(said) do lu.assertEquals(text, "claimed\n") end
+    lu.assertEquals(db:value "SELECT count(*) FROM tidemill.load_ledger", 8)
+    db:exec "DROP SCHEMA tidemill CASCADE"
+  end
+end
+
+function TestLedger.test_of_racing_attempts_exactly_one_commits()
+  in_both_forms(function()
+    local said = together(4, [[
+      local url, i = ...
+      local ledger, pg, proc = require "tidemill.ledger", require "pg", require "proc"
+      local conn <close> = pg.connect(url)
+      math.randomseed(os.time(), tonumber(i))
+      local committed = 0
+      for round = 1, 60 do
+        local ok, claim = pcall(ledger.claim, conn, { run = "race" .. round, node = "n", attempt = tonumber(i), flow = "f" })
+        if ok and not claim.done then
+          proc.poll({}, math.random() * 0.004)
+          local fine, err = pcall(function()
+            local tx <close> = conn:transaction()
+            conn:query("INSERT INTO work VALUES ($1)", round)
+            claim:complete(conn, { row_count = 1 })
+            tx:commit()
+          end)
+          if fine then committed = committed + 1 elseif err.kind ~= "conflict" then print(err) end
+        elseif not ok and claim.kind ~= "conflict" then
+          print(claim)
+        end
+      end
+      print("committed", committed)]])
+    local total = 0
+    for _, text in ipairs(said) do
+      local n = text:match "^committed\t(%d+)\n$"
+      lu.assertNotNil(n, text)
+      total = total + n
+    end
+    lu.assertEquals(total, 60)
+    lu.assertEquals(db:value "SELECT count(DISTINCT i) || '/' || count(*) FROM work", "60/60")
+  end)
+end
+
+-- A context for lua/once.lua alone.
+local function context()
+  return { run_id = "r", node = "n", attempt = 1, flow = "lab", log = function() end,
+    end_session = require "tidemill.node".Context.end_session,
+    postgres = function() return pg.connect(url) end }
+end
+
+function TestLedger.test_a_commit_whose_answer_is_lost_is_looked_up()
+  local function in_doubt() error(errors.new("in_doubt", "the connection broke"), 0) end
+  for _, committed in ipairs { true, false } do
+    local ctx = context()
+    ctx.run_id = tostring(committed)
+    local conn = pg.connect(url)
+    local claim = once.claim(ctx, conn)
+    local tx = conn:transaction()
+    conn:exec "INSERT INTO work VALUES (1)"
+    local kind = kind_of(once.commit, ctx, "db", conn, { commit = function()
+      if committed then tx:commit() end
+      in_doubt()
+    end }, claim, { row_count = 1 })
+    lu.assertEquals(kind, not committed and "io" or nil)
+  end
+  lu.assertEquals(work(), 1)
+end
+
+-- ---- attempts of nodes ----
+
+TestAttempts = {}
+
+local ROWS = 4000
+
+function TestAttempts.setUp()
+  prepare "attempts"
+  local lake = l:lake("lake", "lab-attempts")
+  for entry in lake:list {} do lake:delete(entry.key) end
+  l:project()
+  db:exec(([[CREATE TABLE src AS SELECT i, repeat('x', 50) AS note FROM generate_series(1, %d) i;
+    CREATE TABLE dst (i int, note text); CREATE TABLE ran (run text)]]):format(ROWS))
+  l:flow("f.lua", [[
+    flow.extract "out" { from = "db", table = "src", to = "lake:d/", object_size = "60kB" },
+    flow.load "in" { from = "lake:d/", on = "db", into = "dst" },
+    flow.sql "sql" { on = "db", exactly_once = true, sql = "INSERT INTO ran VALUES ('${run_id}'); SELECT pg_sleep(0.02)" },
+    flow.sql "slow" { on = "db", sql = "INSERT INTO ran VALUES ('slow'); SELECT pg_sleep(60)" },
+  ]])
+  local r = l:run("run", "f.lua", "--only", "out")
+  lu.assertEquals(r.code, 0, r.all)
+end
+function TestAttempts.tearDown() l:close() end
+
+-- COMMIT takes a while, so that what happens at random happens in it too.
+local function slow_commit(table, seconds)
+  db:exec(([[CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN IF pg_trigger_depth() = 1 AND random() < 0.001 * %d THEN PERFORM pg_sleep(%s); END IF; RETURN NULL; END $$;
+    CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON %s DEFERRABLE INITIALLY DEFERRED
+      FOR EACH ROW EXECUTE FUNCTION linger()]]):format(table == "dst" and 1 or 1000, seconds, table))
+end
+
+local function count(table, run)
+  return db:value(("SELECT count(*) FROM %s%s"):format(table, run and (" WHERE run = '%s'"):format(run) or ""))
+end
+
+local function assert_ledger(run, node)
+  local row = db:one("SELECT done_epoch, row_count FROM tidemill.load_ledger WHERE run_id = $1 AND node = $2 AND object = ''",
+    run, node)
+  lu.assertNotEquals(row.done_epoch, pg.null)
+  return row
+end
+
+function TestAttempts.test_a_repeated_load_does_nothing_and_says_what_was_done()
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = "r1", node = "in", attempt = 1 }
+  lu.assertTrue(one:finish().ok)
+  local two <close> = attempts:start { run_id = "r1", node = "in", attempt = 2, sessions = one.sessions }
+  lu.assertTrue(two:finish().ok)
+  lu.assertEquals(two.outputs, { rows = ROWS })
+  lu.assertStrContains(table.concat(two.logs, "\n"), "attempt 1 has committed this already")
+  lu.assertEquals(count "dst", ROWS)
+  local late <close> = attempts:start { run_id = "r1", node = "in", attempt = 1 }
+  lu.assertEquals(late:finish().error.kind, "conflict")
+  local rerun <close> = attempts:start { run_id = "r2", node = "in", attempt = 1 }
+  lu.assertTrue(rerun:finish().ok)
+  lu.assertEquals(count "dst", 2 * ROWS) -- a rerun is another run
+end
+
+-- Stops attempt 1 at a random moment, lets attempt 2 do the work, and wakes attempt 1 again.
+local function stop_and_take_over(node, run, longest, known)
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = run, node = node, attempt = 1 }
+  one:serve(math.random() * longest)
+  one:kill "STOP"
+  proc.poll({}, 0.02)
+  local two <close> = attempts:start { run_id = run, node = node, attempt = 2, sessions = known and one.sessions or nil }
+  two:serve(2) -- it may have to wait for a row that the sleeper holds, if nobody ended its session
+  one:kill "CONT"
+  return one:finish(), two:finish(), one, two
+end
+
+function TestAttempts.test_a_sleeper_cannot_commit_beside_its_successor()
+  slow_commit("dst", 0.05)
+  local slept = 0
+  for i = 1, 24 do
+    local run = "sleep" .. i
+    local first, second, one, two = stop_and_take_over("in", run, 0.25, i % 2 == 0)
+    lu.assertTrue(second.ok, second.error and second.error.message)
+    lu.assertEquals(two.outputs, { rows = ROWS })
+    lu.assertEquals(count "dst", ROWS * i, run)
+    local row = assert_ledger(run, "in")
+    lu.assertEquals(row.row_count, ROWS)
+    if first.ok then
+      lu.assertEquals(one.outputs, { rows = ROWS })
+      lu.assertEquals(row.done_epoch, 1)
+    else
+      slept = slept + 1
+      lu.assertEquals(row.done_epoch, 2)
+    end
+  end
+  lu.assertTrue(slept > 0, "no attempt was stopped in time")
+end
+
+function TestAttempts.test_a_sleeping_exactly_once_node_runs_once()
+  slow_commit("ran", 0.05)
+  local slept = 0
+  for i = 1, 16 do
+    local run = "sleep" .. i
+    local first, second = stop_and_take_over("sql", run, 0.2, i % 2 == 0)
+    lu.assertTrue(second.ok, second.error and second.error.message)
+    lu.assertEquals(count("ran", run), 1)
+    assert_ledger(run, "sql")
+    slept = slept + (first.ok and 0 or 1)
+  end
+  lu.assertTrue(slept > 0, "no attempt was stopped in time")
+end
+
+-- Attempts that are killed at random moments, until one is left alone.
+local function kill_until_done(node, run, longest)
+  local attempts = attempt.of(l, "f.lua")
+  local sessions, number, killed = {}, 0, 0
+  while true do
+    number = number + 1
+    local one <close> = attempts:start { run_id = run, node = node, attempt = number,
+      sessions = number > 1 and sessions or nil }
+    if number <= 2 then
+      one:serve(math.random() * longest)
+      if not one.status then killed = killed + 1 end
+      one:kill "KILL"
+    end
+    local result = one:finish()
+    for _, session in ipairs(one.sessions) do sessions[#sessions + 1] = session end
+    if result then
+      lu.assertTrue(result.ok, result.error and result.error.message)
+      return number, killed
+    end
+  end
+end
+
+function TestAttempts.test_kills_at_random_moments_lose_and_double_nothing()
+  slow_commit("dst", 0.03)
+  local killed = 0
+  for i = 1, 50 do
+    local run = "kill" .. i
+    killed = killed + select(2, kill_until_done("in", run, 0.2))
+    lu.assertEquals(count "dst", ROWS * i, run)
+    lu.assertEquals(assert_ledger(run, "in").row_count, ROWS)
+    lu.assertEquals(db:value("SELECT sum(row_count) FROM tidemill.load_ledger WHERE run_id = $1 AND object <> ''", run),
+      tostring(ROWS))
+  end
+  lu.assertTrue(killed >= 20, killed)
+end
+
+function TestAttempts.test_kills_of_an_exactly_once_node_run_it_once()
+  slow_commit("ran", 0.03)
+  for i = 1, 30 do
+    kill_until_done("sql", "kill" .. i, 0.15)
+    lu.assertEquals(count("ran", "kill" .. i), 1)
+  end
+end
+
+function TestAttempts.test_a_session_that_dies_in_its_commit_is_repeated_and_commits_once()
+  slow_commit("ran", 5)
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = "r", node = "sql", attempt = 1 }
+  for _ = 1, 100 do
+    one:serve(0.1)
+    if db:value "SELECT count(*) FROM pg_stat_activity WHERE query ~* '^COMMIT' AND state = 'active'" > 0 then break end
+  end
+  db:query [[SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~* '^COMMIT' AND state = 'active'
+    AND datname = current_database()]]
+  local result = one:finish()
+  lu.assertFalse(result.ok)
+  lu.assertEquals(result.error.kind, "io", result.error.message)
+  lu.assertStrContains(result.error.message, "nothing was committed")
+  db:exec "DROP TRIGGER linger ON ran"
+  local two <close> = attempts:start { run_id = "r", node = "sql", attempt = 2, sessions = one.sessions }
+  lu.assertTrue(two:finish().ok)
+  lu.assertEquals(count("ran", "r"), 1)
+end
+
+function TestAttempts.test_a_lost_attempts_session_is_ended_before_anything_runs()
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = "r", node = "slow", attempt = 1 }
+  for _ = 1, 100 do
+    one:serve(0.1)
+    local sleeping = db:value [[SELECT count(*) FROM pg_stat_activity
+      WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()]]
+    if #one.sessions > 0 and sleeping > 0 then break end
+  end
+  one:kill "STOP"
+  local two <close> = attempts:start { run_id = "r", node = "sql", attempt = 2, sessions = one.sessions }
+  lu.assertTrue(two:finish().ok)
+  lu.assertStrContains(table.concat(two.logs, "\n"), "ended session")
+  lu.assertEquals(db:value("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", one.sessions[1].backend_pid), 0)
+  one:kill "CONT"
+  lu.assertFalse(one:finish().ok)
+  lu.assertEquals(count("ran", "slow"), 0)
+end
+
+function TestAttempts.test_no_statement_runs_before_its_session_is_acknowledged()
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = "r", node = "sql", attempt = 1 }
+  one.acks = false
+  for _ = 1, 20 do
+    one:serve(0.1)
+    if #one.sessions > 0 then break end
+  end
+  one:serve(0.5)
+  lu.assertEquals(#one.sessions, 1)
+  lu.assertNil(one.result)
+  lu.assertEquals(count("ran", "r"), 0)
+  one.handle:close_fd(4) -- the runner is gone
+  local result = one:finish()
+  lu.assertEquals(result.error.kind, "canceled")
+  lu.assertEquals(count("ran", "r"), 0)
+end
+
+function TestAttempts.test_a_restored_run_does_not_redo_what_was_committed()
+  l:flow("g.lua", [[
+    flow.extract "out" { from = "db", table = "src", to = "lake:g/", object_size = "60kB" },
+    flow.load "in" { after = "out", from = "lake:g/", on = "db", into = "dst" },
+    flow.sql "behind" { after = "in", on = "db", sql = "SELECT 1 / (SELECT count(*) FROM ran)" },
+  ]])
+  lu.assertEquals(l:run("run", "g.lua").code, 1)
+  lu.assertEquals(count "dst", ROWS)
+  local run
+  do
+    local store <close> = state.open("sqlite:.tidemill/state.db", { directory = l.dir })
+    run = store:find_run "last".id
+    store.db:exec("UPDATE nodes SET state = 'failed' WHERE run_id = ? AND node = 'in'", run) -- as if its end was lost
+  end
+  db:exec "INSERT INTO ran VALUES ('x')"
+  local r = l:run("restore", run)
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(count "dst", ROWS)
+  r = l:run("rerun", run)
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(count "dst", 2 * ROWS)
+end
+
+os.exit(lu.LuaUnit.run())
