@@ -37,7 +37,6 @@ local SETTINGS = ([[
   SET default_transaction_read_only = off]]):format(IDLE)
 
 local COMMITS = [[
-  CREATE SCHEMA IF NOT EXISTS tidemill;
   CREATE TABLE IF NOT EXISTS commits (process TEXT PRIMARY KEY, number BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL)
     WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)]]
 local FORGET = "DELETE FROM commits WHERE at < now() - interval '7 days'"
@@ -97,9 +96,19 @@ local function told(err)
   return err
 end
 
+-- Locks that are skipped came with PostgreSQL 9.5, hashtextextended with 11.
+local function prepare(conn)
+  local version, text = conn:server_version()
+  if version < 110000 or conn:flavor() ~= "postgresql" then
+    errors.usage(("the state store cannot be kept by %s"):format(text:match "^[^,(]*"),
+      "PostgreSQL 11 or later is needed")
+  end
+  conn:exec(SETTINGS)
+end
+
 local function connect(self)
   local conn = pg.connect(self.conninfo, { application_name = "tidemill state", timeout = STATEMENT_S })
-  local ok, err = pcall(conn.exec, conn, SETTINGS)
+  local ok, err = pcall(prepare, conn)
   if ok then return conn end
   conn:close()
   error(err, 0)
@@ -352,6 +361,9 @@ function postgres_face.open(conninfo, opts)
   if not self:has_table "commits" then
     self:transaction(function()
       self:mutex "tidemill schema"
+      if not self:row "SELECT 1 AS one FROM pg_namespace WHERE nspname = 'tidemill'" then -- else it needs no right to
+        self:script "CREATE SCHEMA tidemill"
+      end
       self:script(COMMITS)
     end)
   end

@@ -1,7 +1,9 @@
 --- The state store on SQLite: the face that the store's parts see.
 ---
 --- One writer at a time: a transaction is BEGIN IMMEDIATE, so what it reads stays true until
---- it commits, and locks on rows or names are not needed. Readers never wait (WAL).
+--- it commits, and locks on rows or names are not needed. Readers never wait (WAL). A process
+--- that is stopped (SIGSTOP) inside a transaction holds up the other writers until it goes on
+--- or dies; transactions take a millisecond, so that is rare.
 ---
 --- Durability. In WAL mode every commit survives the death of the process. For the death of
 --- the machine the log must be synced, which costs a commit some milliseconds. It is, for

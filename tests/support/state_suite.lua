@@ -673,11 +673,11 @@ function suite.define(class, make_store)
   -- ---- many processes ----
 
   -- Starts claimers on the store, waits for their ends; which process had each run.
-  local function run_claimers(url, count, limit)
+  local function run_claimers(url, count, limit, places)
     local children, had = {}, {}
     for i = 1, count do
       children[i] = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", "tests/support/state_claimer.lua", url,
-        tostring(limit) }, stdout = "pipe" }
+        tostring(limit), places and tostring(places) }, stdout = "pipe" }
     end
     for i, child in ipairs(children) do
       local text = ""
@@ -745,6 +745,13 @@ function suite.define(class, make_store)
       0)
     self.store:reap()
     lu.assertEquals(self.store:runners(), {})
+  end
+
+  function T:test_many_processes_keep_to_the_places_of_a_pool()
+    make_many(self.store, 300, { cause = "trigger" })
+    local had, count = run_claimers(self.url, 4, 5, 2), 0 -- which fail if they see more
+    for _ in pairs(had) do count = count + 1 end
+    lu.assertEquals(count, 300)
   end
 
   function T:test_many_processes_open_a_new_store_at_once()
