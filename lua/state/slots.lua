@@ -40,6 +40,7 @@ local ASIDE_MS = 60000
 local function read_flow(row)
   row.schedule = json.decode(row.schedule)
   row.policy = row.policy and json.decode(row.policy) or {}
+  row.policy.timezone = row.policy.timezone or "UTC"
   return row
 end
 
@@ -83,11 +84,10 @@ end
 
 local function create_run(self, flow, cause, entry, state, message)
   local policy = flow.policy
-  local zone = policy.timezone or "UTC"
   local scheduled = entry.scheduled or entry.at
   return self:create_run_in { flow = flow.flow, file = flow.file, version = flow.hash, version_no = flow.version_no,
     cause = cause, schedule = cause == "event" and "event" or "main", slot = entry.at, scheduled = scheduled,
-    business = math.floor(time.business(scheduled / 1000, zone) * 1000), timezone = zone, settings = {},
+    business = entry.business, timezone = policy.timezone, settings = {},
     priority = policy.priority, concurrency = policy.concurrency or "skip",
     deadline = policy.deadline_s and scheduled + math.floor(policy.deadline_s * 1000) or nil,
     nodes = state == "queued" and flow.document.nodes or {}, state = state, message = message }
@@ -129,13 +129,6 @@ local function record(self, flow, plan, busy, fired)
   self.db:exec("UPDATE flows SET cursor_at = ?, next_at = ? WHERE flow = ?", plan.cursor, plan.next_at, flow.flow)
 end
 
-local function may_run(entries)
-  for _, entry in ipairs(entries) do
-    if entry.state == "due" or entry.state == "catch_up" then return true end
-  end
-  return false
-end
-
 -- ---- events ----
 
 -- Events that a subscriber awaits, has not used, and that came after it was published.
@@ -170,7 +163,8 @@ local function absent_reason(flow, set)
 end
 
 local function record_set(self, flow, set, busy, fired)
-  local entry = { at = free_slot(self, flow.flow, set.slot), scheduled = set.slot, count = 1, state = "due" }
+  local entry = { at = free_slot(self, flow.flow, set.slot), scheduled = set.slot, business = set.business, count = 1,
+    state = "due" }
   for _, event in ipairs(set.events) do
     self.db:exec("INSERT INTO event_uses (flow, event_seq, slot_at) VALUES (?, ?, ?)", flow.flow, event.seq, entry.at)
   end
@@ -184,44 +178,65 @@ local function record_set(self, flow, set, busy, fired)
   fired[#fired + 1] = { flow = flow.flow, slot_at = entry.at, state = state, count = 1, reason = reason }
 end
 
-local function fire_events(self, flow, now, busy, fired)
-  local sets, next_at = matching.match(flow.schedule, flow.policy.timezone or "UTC", unused_events(self, flow), now)
-  for _, set in ipairs(sets) do record_set(self, flow, set, busy, fired) end
-  self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ?", next_at, flow.flow)
+-- Records what was decided for sets of events.
+local function record_sets(self, flow, plan, busy, fired)
+  for _, set in ipairs(plan.sets) do record_set(self, flow, set, busy, fired) end
+  self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ?", plan.next_at, flow.flow)
 end
 
 -- ---- methods ----
 
--- What a row says and what follows from it; raises when it makes no sense. No database here.
-local function read_row(row, now, grace)
-  local flow = read_flow(row)
-  return { flow = flow, plan = flow.schedule.kind ~= "event" and firing.decide(flow, now, grace) or nil }
+-- The frozen business time of a scheduled one.
+local function business(flow, scheduled)
+  return math.floor(time.business(scheduled / 1000, flow.policy.timezone) * 1000)
 end
 
-local function set_aside(self, row, now, raised)
-  self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ?", now + ASIDE_MS, row.flow)
-  return { flow = row.flow, error = errors.from(raised) }
+-- What follows from a flow's row and, for one that runs after others, its events. Raises when
+-- the row makes no sense; the database is not asked here, so that its errors are not taken for that.
+local function decide(flow, events, now, grace)
+  if events then
+    local sets, next_at = matching.match(flow.schedule, flow.policy.timezone, events, now)
+    for _, set in ipairs(sets) do set.business = business(flow, set.slot) end
+    return { sets = sets, next_at = next_at, runs = #sets > 0 }
+  end
+  local plan = firing.decide(flow, now, grace)
+  for _, entry in ipairs(plan.entries) do
+    if entry.state == "due" or entry.state == "catch_up" then
+      entry.business, plan.runs = business(flow, entry.at), true
+    end
+  end
+  return plan
+end
+
+-- The plan of a row; nil and why there is none.
+local function plan_of(self, row, now, grace)
+  local ok, flow = pcall(read_flow, row)
+  if not ok then return nil, flow end
+  local events = flow.schedule.kind == "event" and unused_events(self, flow) or nil
+  local decided, plan = pcall(decide, flow, events, now, grace)
+  if not decided then return nil, plan end
+  plan.flow = flow
+  if plan.runs then flow.document = self:document(flow.hash) end
+  if plan.runs and not flow.document then
+    return nil, errors.new("not_found", ("the store has no sources '%s'"):format(flow.hash))
+  end
+  return plan
 end
 
 local function fire_rows(self, rows, now, grace)
-  local result, ready, flows = { slots = {}, failed = {}, flows = #rows }, {}, {}
+  local result, plans, flows = { slots = {}, failed = {}, flows = #rows }, {}, {}
   for _, row in ipairs(rows) do
-    local ok, one = pcall(read_row, row, now, grace)
-    if ok then
-      ready[#ready + 1], flows[#flows + 1] = one, one.flow
+    local plan, raised = plan_of(self, row, now, grace)
+    if plan then
+      plans[#plans + 1], flows[#flows + 1] = plan, plan.flow
     else
-      table.insert(result.failed, set_aside(self, row, now, one))
+      self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ?", now + ASIDE_MS, row.flow)
+      table.insert(result.failed, { flow = row.flow, error = errors.from(raised) })
     end
   end
   local busy = busy_flows(self, flows)
-  for _, one in ipairs(ready) do
-    local flow = one.flow
-    if not one.plan or may_run(one.plan.entries) then flow.document = self:document(flow.hash) end
-    if one.plan then
-      record(self, flow, one.plan, busy, result.slots)
-    else
-      fire_events(self, flow, now, busy, result.slots)
-    end
+  for _, plan in ipairs(plans) do
+    (plan.sets and record_sets or record)(self, plan.flow, plan, busy, result.slots)
   end
   return result
 end
@@ -304,14 +319,17 @@ function slots:settle_slots(flow, state, reason, now)
 end
 
 --- The flows whose time comes next, soonest first: {flow, version_no, schedule, policy, next_at,
---- paused_at}.
+--- paused_at}. Those that cannot be read are left out.
 ---@param limit integer
 ---@return table[]
 function slots:upcoming(limit)
   local rows = self.db:query("SELECT flow, version_no, schedule, policy, next_at, paused_at FROM flows" ..
     " WHERE next_at IS NOT NULL AND schedule IS NOT NULL ORDER BY next_at, flow LIMIT ?", limit)
-  for _, row in ipairs(rows) do read_flow(row) end
-  return rows
+  local flows = {}
+  for _, row in ipairs(rows) do
+    if pcall(read_flow, row) then flows[#flows + 1] = row end
+  end
+  return flows
 end
 
 --- What there is to do, in numbers.

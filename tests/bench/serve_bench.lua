@@ -8,7 +8,7 @@
 ---
 ---     due   1,000 flows due at one instant: last_claimed_s, last_ended_s, rss_mib
 ---     idle  10,000 published flows of which none is due: cpu_percent of a core, rss_mib
----     rate  58 flows of two nodes, each due every second, for 20 s: p50_ms and p99_ms from slot to the
+---     rate  58 flows of two nodes, each due every second, spread over it, for 20 s: p50_ms and p99_ms from slot to the
 ---           start of the first node, p99_end_ms to the end of the run
 
 local document = require "tidemill.document"
@@ -114,7 +114,9 @@ local function percentile(sorted, p)
 end
 
 function figures.rate()
-  for i = 1, 58 do publish("flow " .. i, '{ every = "1s" }', TWO) end
+  for i = 1, 58 do -- spread over the second, as what arrives from outside would be
+    publish("flow " .. i, ('{ every = "1s", from = "2026-01-01 00:00:00.%03d" }'):format(i * 17), TWO)
+  end
   local child <close> = serve()
   time.sleep(22)
   child:kill "TERM"

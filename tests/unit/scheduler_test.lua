@@ -226,14 +226,26 @@ end
 
 function tests.test_a_flow_that_makes_no_sense_stops_no_other(new)
   local w <close> = new "2026-03-10 11:30"
-  w:publish("a", { kind = "cron", cron = "nonsense", timezone = "UTC" })
-  w:publish("b", HOURLY)
-  w:at "2026-03-10 12:00"
+  w:publish("cron", { kind = "cron", cron = "nonsense", timezone = "UTC" })
+  w:publish("good", HOURLY)
+  w:publish("json", HOURLY)
+  w:publish("lost", HOURLY)
+  w:publish("zone", HOURLY, { timezone = "Mars/Olympus" })
   w:step()
-  lu.assertEquals(w:slots "b", "12:00 run")
-  local event = w.fired[#w.fired]
-  lu.assertEquals({ event.event, event.flow, event.error.kind }, { "set aside", "a", "usage" })
-  lu.assertEquals(w:row("SELECT next_at FROM flows WHERE flow = 'a'").next_at, w.now + 60000)
+  w.store.db:exec "UPDATE flows SET policy = '{' WHERE flow = 'json'"
+  w.store.db:exec "UPDATE flows SET hash = 'none' WHERE flow = 'lost'"
+  w.fired = {}
+  w:at "2026-03-10 12:00"
+  w:step(w:another())
+  lu.assertEquals(w:slots "good", "12:00 run")
+  local aside = {}
+  for _, event in ipairs(w.fired) do
+    if event.event == "set aside" then aside[event.flow] = event.error.kind end
+  end
+  lu.assertEquals(aside, { cron = "usage", json = "data", lost = "not_found", zone = "usage" })
+  for _, row in ipairs(w.store.db:query "SELECT next_at, cursor_at FROM flows WHERE flow IN ('json', 'lost', 'zone')") do
+    lu.assertEquals({ row.next_at, row.cursor_at }, { w.now + 60000, sched.ms "2026-03-10 11:30" })
+  end
 end
 
 function tests.test_two_schedulers_decide_a_slot_once(new)
