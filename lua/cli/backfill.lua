@@ -97,6 +97,9 @@ local function run(opts, args)
     show_queued(store, id, ids, opts)
     return 0
   end
+  if opts.jobs > 1 and not opts.json then
+    io.stderr:write("note: in a terminal the runs go one after the other; --jobs is for a serve\n")
+  end
   local code = operate.here(store, project, { json = opts.json }, function(runner)
     for _, one in ipairs(runs) do one.runner = runner end
     return (select(2, store:queue_backfill(what, runs)))

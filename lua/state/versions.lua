@@ -108,12 +108,12 @@ local function policy_of(document)
     priority = document.priority, deadline_s = document.deadline_s }
 end
 
--- Points the flow at a version, inside a transaction. `keep` leaves the cursor where it is.
-local function go_live(self, v, keep, scheduled)
-  local now, document = self:now(), v.document
+-- Points the flow at a version, inside a transaction. The cursor is set to an instant, or kept as it is.
+local function go_live(self, v, at, scheduled)
+  local now, document, keep = self:now(), v.document, at == "keep"
   local schedule = scheduled and document.schedule or nil
-  local before = keep and self.db:row("SELECT cursor_at FROM flows WHERE flow = ?", v.flow)
-  local cursor = before and before.cursor_at or now
+  local row = self.db:row("SELECT cursor_at FROM flows WHERE flow = ?" .. self.db:lock "wait", v.flow)
+  local cursor = keep and row.cursor_at or not keep and at or now
   local next_at = calendar.next(schedule, cursor)[1]
   if keep and schedule and schedule.kind == "event" then next_at = now end -- to be looked at: it may await events
   self.db:exec([[INSERT INTO flows (flow, file, version_no, hash, schedule, policy, published_at, cursor_at, next_at,
@@ -126,13 +126,15 @@ local function go_live(self, v, keep, scheduled)
   self:touch()
 end
 
--- Before the live schedule changes or ends: what is open of it goes into the ledger. Returns whether
--- the cursor stays: the schedule goes on as it was, or follows where the old one was settled.
+-- Before the live schedule changes or ends: what is open of it goes into the ledger. Returns where the
+-- cursor of the new one starts: "keep" if the schedule goes on as it was, else now, before which
+-- nothing of it counts.
 local function settle(self, row, schedule, reason)
-  if not row or not row.version_no or not row.schedule then return false end
-  if schedule and json.encode(schedule) == json.encode(row.schedule) then return true end
-  self:settle_slots(row.flow, "superseded", reason, self:now())
-  return schedule ~= nil and schedule.kind ~= "event" and row.schedule.kind ~= "event"
+  local now = self:now()
+  if not row or not row.version_no or not row.schedule then return now end
+  if schedule and json.encode(schedule) == json.encode(row.schedule) then return "keep" end
+  self:settle_slots(row.flow, "superseded", reason, now)
+  return now
 end
 
 ---@class tidemill.Publishing
@@ -155,7 +157,7 @@ function versions:publish(p)
     return { number = before.version_no, changed = false, before = before }
   end
   self:save_source(p.hash, p.document, p.sources)
-  local keep = settle(self, before, schedule, "a new version has another schedule")
+  local cursor = settle(self, before, schedule, "a new version has another schedule")
   local number
   self.db:transaction(function()
     self.db:exec("INSERT INTO flows (flow, file, changed) VALUES (?, ?, ?) ON CONFLICT (flow) DO NOTHING",
@@ -168,7 +170,7 @@ function versions:publish(p)
         VALUES (?, ?, ?, ?, ?, ?)]], p.flow, number, p.hash, p.comment and text.clean(p.comment),
           self:now(), p.by)
     end
-    go_live(self, { flow = p.flow, number = number, hash = p.hash, document = p.document }, keep, p.scheduled)
+    go_live(self, { flow = p.flow, number = number, hash = p.hash, document = p.document }, cursor, p.scheduled)
     log(self, p.flow, p.by, "publish", number, p.comment)
   end)
   return { number = number, changed = true, before = before }
@@ -187,7 +189,8 @@ local function previous(self, row)
     "name one: tidemill rollback FLOW N")
 end
 
---- Points the flow at an earlier version again, its schedule as that version has it.
+--- Points the flow at an earlier version again, its schedule as that version has it, unless the
+--- flow was published with its schedule off.
 ---@param name string
 ---@param number? integer  default: the version that was live before
 ---@return {number: integer, changed: boolean, before: table, version: table}
@@ -197,9 +200,11 @@ function versions:rollback(name, number, by, reason)
   if before.version_no == version.number then
     return { number = version.number, changed = false, before = before, version = version }
   end
-  local keep = settle(self, before, version.document.schedule, ("rolled back to version %d"):format(version.number))
+  local document = before.version_no and self:document(before.hash)
+  local scheduled = not (document and document.schedule and not before.schedule) -- off stays off
+  local cursor = settle(self, before, version.document.schedule, ("rolled back to version %d"):format(version.number))
   self.db:transaction(function()
-    go_live(self, version, keep, true)
+    go_live(self, version, cursor, scheduled)
     log(self, name, by, "rollback", version.number, reason)
   end)
   return { number = version.number, changed = true, before = before, version = version }

@@ -43,6 +43,20 @@ function TestOperationsPg.test_publishing_and_what_follows()
   y:fails(2, "is not published", "backfill", "yard", "--from", "2026-01-01", "--to", "2026-01-01")
 end
 
+function TestOperationsPg.test_publishing_side_by_side_gives_each_its_number()
+  local children = {}
+  for i = 1, 4 do
+    y:flow { file = i .. ".lua", nodes = 'flow.lua "n' .. i .. '" { run = function() end },' }
+    children[i] = y:spawn("publish", i .. ".lua")
+  end
+  for _, child in ipairs(children) do
+    lu.assertEquals(child:wait(60).code, 0, child:read(2, 0))
+    child:close()
+  end
+  local tree = y:json("versions", "yard", "--json")
+  lu.assertEquals({ #tree.versions, tree.versions[1].number, tree.versions[1].live }, { 4, 4, true })
+end
+
 function TestOperationsPg.test_running_and_repeating()
   flow "one"
   y:write("fail", "")

@@ -114,10 +114,22 @@ function versions_suite.define(name, make)
     local slots = self.store:slots()
     lu.assertEquals(#slots, 3)
     lu.assertEquals({ slots[1].state, slots[1].slot_at }, { "superseded", START + 2 * DAY + 18 * HOUR })
-    local flow = self.store:flow "f"
-    lu.assertTrue(flow.cursor_at >= slots[1].slot_at and flow.cursor_at <= self.clock)
+    lu.assertEquals(self.store:flow "f".cursor_at, self.clock)
     lu.assertEquals(self.store:slot("f", START + 18 * HOUR).state, "superseded")
     lu.assertNil(self.store:slot("f", START + 17 * HOUR))
+  end
+
+  function T:test_nothing_of_a_new_schedule_is_due_when_it_is_published()
+    self:publish("h1", { schedule = { kind = "cron", cron = "0 0 0 31 12 ?", timezone = "UTC", dst = "once" } })
+    self.clock = START + 20 * DAY
+    self:publish "h2"
+    local flow = self.store:flow "f"
+    lu.assertEquals({ flow.cursor_at, flow.next_at }, { self.clock, self.clock + 18 * HOUR })
+    lu.assertEquals(#self.store:slots(), 0)
+    self.store:rollback("f", 1, "me")
+    self.clock = START + 40 * DAY
+    self.store:rollback("f", 2, "me")
+    lu.assertEquals(self.store:flow "f".cursor_at, self.clock)
   end
 
   function T:test_unpublishing_settles_the_schedule_and_keeps_versions()
@@ -161,6 +173,16 @@ function versions_suite.define(name, make)
       { "rollback", 2, "h3 is bad", 1 })
     lu.assertEquals(self:publish("h4").number, 4)
     fails("not_found", nil, self.store.rollback, self.store, "f", 9, "me")
+  end
+
+  function T:test_rolling_back_leaves_a_schedule_off()
+    self:publish "h1"
+    self:publish("h2", nil, { scheduled = false })
+    self.store:rollback("f", 1, "me")
+    lu.assertNil(self.store:flow "f".schedule)
+    self.store:unpublish("f", "me")
+    self.store:rollback("f", 2, "me")
+    lu.assertEquals(self.store:flow "f".schedule.cron, DAILY.cron)
   end
 
   function T:test_there_must_be_a_version_to_roll_back_to()
