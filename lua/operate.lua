@@ -42,7 +42,13 @@ end
 ---@param store table
 ---@param word string
 function operate.flow(store, word)
-  return store:find_flow(word, operate.path(word))
+  local path = operate.path(word)
+  local ok, found = pcall(store.find_flow, store, word, path)
+  if ok then return found end
+  if path and found.kind == "not_found" then
+    found.message, found.hint = ("the flow of %s is not published"):format(word), ("tidemill publish %s"):format(word)
+  end
+  error(found, 0)
 end
 
 --- The published flow that a word means; raises usage when it is not published (any more).
@@ -311,6 +317,15 @@ local function tell(display, node, attempt)
   display:event(event)
 end
 
+--- Says on standard error what a queued run that is followed waits for.
+---@param run table  a row
+---@param opts {json: boolean?, quiet: boolean?}
+function operate.note_queued(store, run, opts)
+  if run.state ~= "queued" or opts.json or opts.quiet then return end
+  local waits = require("tidemill.why").waits(store, run)
+  io.stderr:write(("run %s is queued, waits for %s\n"):format(run.id, waits[1]))
+end
+
 local FOLLOW_S = 0.3
 
 --- Shows a run that another process runs until it ends. Ctrl-C ends the showing only.
@@ -320,6 +335,7 @@ local FOLLOW_S = 0.3
 ---@return integer code  as `tidemill run` gives it
 function operate.follow(store, id, opts)
   local run, seen = store:run(id), {}
+  operate.note_queued(store, run, opts)
   local display = new_display(store, run, opts, function() return store:now() end)
   while true do
     run = store:run(id)

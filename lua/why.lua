@@ -36,7 +36,7 @@ end
 
 local function runner_text(store, run)
   if not run.runner then
-    return #store:servers() == 0 and "no live 'tidemill serve' on this store: nobody is there to claim it" or nil
+    return #store:servers() == 0 and "a live 'tidemill serve': none is on this store" or nil
   end
   for _, one in ipairs(store:runners()) do
     if one.id == run.runner then
@@ -55,7 +55,7 @@ local function waits_of_queued(store, run)
   for _, line in ipairs(queue_text(run, store:in_the_way(run), run.timezone)) do out[#out + 1] = line end
   if run.backfill then out[#out + 1] = backfill_text(store, run) end
   out[#out + 1] = runner_text(store, run)
-  if #out == 0 then out[1] = "nothing: a runner claims it at its next look, within a second or so" end
+  if #out == 0 then out[1] = "a runner to claim it, within a second or so" end
   return out
 end
 

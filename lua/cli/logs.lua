@@ -88,6 +88,7 @@ local function run(opts, args)
   elseif not opts.follow then
     print_lines(store:logs(id, what.node, opts.attempt), last, what)
   end
+  if opts.follow then operate.note_queued(store, what.run, opts) end
   if opts.follow and not follow(store, what, last, seen) then return 130 end
   print_errors(store, what)
   return 0

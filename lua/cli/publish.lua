@@ -3,6 +3,7 @@
 local calendar = require "tidemill.calendar"
 local changes = require "tidemill.changes"
 local document = require "tidemill.document"
+local errors = require "tidemill.errors"
 local launch = require "tidemill.launch"
 local operate = require "tidemill.operate"
 
@@ -41,8 +42,8 @@ local function report(store, doc, result, found, scheduled)
   if schedule then operate.warn_unserved(store) end
 end
 
-local function run(opts, args)
-  local path = operate.path(args[1]) or args[1]
+local function publish(opts, word)
+  local path = operate.path(word) or word
   local model = launch.load(path)
   for _, warning in ipairs(model.warnings) do
     io.stderr:write(("%s:%d: warning: %s\n"):format(warning.file, warning.line, warning.message))
@@ -65,14 +66,30 @@ local function run(opts, args)
   else
     report(store, doc, result, found, scheduled)
   end
-  return 0
+end
+
+-- Of several files those that are good are published.
+local function run(opts, args)
+  local code = 0
+  for i, word in ipairs(args) do
+    if i > 1 and not opts.json then print() end
+    local ok, raised = pcall(publish, opts, word)
+    if not ok and #args == 1 then error(raised, 0) end
+    if not ok then
+      local err = errors.from(raised)
+      io.stdout:flush()
+      errors.print(err)
+      code = math.max(code, errors.exit_code(err))
+    end
+  end
+  return code
 end
 
 return {
   name = "publish",
   summary = "check a flow, freeze it as a version, enable its schedule",
-  usage = "FLOW.lua",
-  args = { 1, 1 },
+  usage = "FLOW.lua...",
+  args = { 1, nil },
   about = [[
 The file is stored with every Lua file that it requires; scheduled runs use what was published
 last, whatever becomes of the files. Prints what changed from the live version, node by node,

@@ -15,7 +15,8 @@ local function run(opts, args)
   local flow = operate.flow(store, args[1])
   local result = store:rollback(flow.flow, number, operate.by(), opts.reason)
   local doc = result.version.document
-  local lines, times = operate.firings(doc.schedule, doc.timezone, store:now())
+  local schedule = store:flow(flow.flow).schedule
+  local lines, times = operate.firings(schedule, doc.timezone, store:now())
   local found
   if result.changed and flow.hash then
     local before = store:source(flow.hash)
@@ -37,7 +38,8 @@ local function run(opts, args)
     out[#out + 1] = ("changes from version %d:"):format(flow.version_no)
     table.move(changes.lines(found), 1, #changes.lines(found), #out + 1, out)
   end
-  out[#out + 1] = ("schedule: %s"):format(calendar.describe(doc.schedule, doc.timezone))
+  out[#out + 1] = ("schedule: %s%s"):format(calendar.describe(doc.schedule, doc.timezone),
+    doc.schedule and not schedule and ", not enabled" or "")
   table.move(lines, 1, #lines, #out + 1, out)
   operate.print_lines(out)
   return 0

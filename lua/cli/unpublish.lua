@@ -2,9 +2,7 @@
 
 local operate = require "tidemill.operate"
 
-local function run(opts, args)
-  local store <close> = operate.open(args[1])
-  local flow = operate.flow(store, args[1])
+local function unpublish(store, flow, opts)
   local changed = store:unpublish(flow.flow, operate.by(), opts.reason)
   if opts.json then
     operate.print_json { flow = flow.flow, changed = changed, before = flow.version_no }
@@ -13,14 +11,21 @@ local function run(opts, args)
   else
     print(("flow '%s' is not published"):format(flow.flow))
   end
+end
+
+local function run(opts, args)
+  local store <close> = operate.open(args[1])
+  local flows = {}
+  for i, word in ipairs(args) do flows[i] = operate.flow(store, word) end
+  for _, flow in ipairs(flows) do unpublish(store, flow, opts) end
   return 0
 end
 
 return {
   name = "unpublish",
   summary = "take a flow off its schedule; its versions and runs stay",
-  usage = "FLOW",
-  args = { 1, 1 },
+  usage = "FLOW...",
+  args = { 1, nil },
   about = [[
 Runs that are queued or running go on. `tidemill publish` or `tidemill rollback FLOW N` bring the
 flow back.]],

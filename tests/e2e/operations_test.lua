@@ -86,6 +86,11 @@ function TestOperations.test_an_invalid_flow_is_not_published()
   y:fails(2, "which does not exist", "publish", "f.lua")
   y:fails(2, "missing.lua", "publish", "missing.lua")
   lu.assertStrContains(y:run("flows").err, "no published flows")
+  y:flow { file = "good.lua", name = "good", nodes = PRINTS, settings = DAILY }
+  lu.assertStrContains(y:fails(1, "the flow of good.lua is not published", "trigger", "good.lua"),
+    "tidemill publish good.lua")
+  local out = y:fails(2, "which does not exist", "publish", "f.lua", "good.lua")
+  lu.assertStrContains(out, "published flow 'good' as version 1")
 end
 
 function TestOperations.test_a_schedule_can_be_left_off()
@@ -400,7 +405,7 @@ function TestOperations.test_runs_are_queued_for_a_live_serve()
   out = y:ok("why", "last")
   lu.assertStrContains(out, ("run %s (trigger, scheduled "):format(id))
   lu.assertStrContains(out, 'goes first; concurrency is "skip"')
-  lu.assertStrContains(y:ok("why", id), "a runner claims it at its next look")
+  lu.assertStrContains(y:ok("why", id), "a runner to claim it")
   lu.assertStrContains(y:ok("stop", id), "is canceled")
   lu.assertStrContains(y:ok("why", id), "stop: asked by a user")
 end
