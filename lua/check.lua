@@ -18,6 +18,7 @@ local check = {}
 
 -- Any instant will do to try formats and offsets: 2024-03-15 00:00 UTC.
 local SAMPLE = 1710460800
+local FAULTS_IN_TEXT = 5
 local MANY_NODES = 100 -- in one flow: the limit of DMS, and what a person can still look at
 
 local function names_of(built)
@@ -270,30 +271,30 @@ local function unknown_variable(built, declared, scope, field, text, reference)
   end
 end
 
+-- Complains of the references in a text that mean nothing: of the first few, enough to mend it.
+local function check_references(built, declared, scope, field, text)
+  local count = 0
+  for _, reference in ipairs(variables.references(text)) do
+    if reference.fault or not scope.known(reference.name, declared.kind and field) then
+      unknown_variable(built, declared, scope, field, text, reference)
+      count = count + 1
+      if count == FAULTS_IN_TEXT then return end
+    end
+  end
+end
+
 -- Texts of `vars` and `constants` may refer to variables too.
 local function check_definitions(built, declared, scope, field)
   local vars = declared[field]
   for _, name in ipairs(suggest.keys(vars)) do
     local content = vars[name]
-    if type(content) == "string" then
-      for _, reference in ipairs(variables.references(content)) do
-        if reference.fault or not scope.known(reference.name) then
-          unknown_variable(built, declared, scope, field, content, reference)
-        end
-      end
-    end
+    if type(content) == "string" then check_references(built, declared, scope, field, content) end
     scope.value_of(name)
   end
 end
 
 local function check_texts(built, node, scope)
-  variables.each_text(node.spec, function(text, field)
-    for _, reference in ipairs(variables.references(text)) do
-      if reference.fault or not scope.known(reference.name, field) then
-        unknown_variable(built, node, scope, field, text, reference)
-      end
-    end
-  end)
+  variables.each_text(node.spec, function(text, field) check_references(built, node, scope, field, text) end)
   for field, cond in pairs(variables.conditions(node)) do
     for _, reference in ipairs(condition.references(cond)) do
       if scope.known(reference.name) then

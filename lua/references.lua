@@ -7,6 +7,8 @@
 
 local references = {}
 
+local MOST_BYTES = 500 -- of a reference: a node's name has 200 at most
+local MOST_FAULTS = 100
 local NAME, OF_NODE = "^[%w_.]+$", "^[^{}$%c]*[^{}$%c.]%.[%w_]+$"
 
 ---@class tidemill.Reference
@@ -14,24 +16,26 @@ local NAME, OF_NODE = "^[%w_.]+$", "^[^{}$%c]*[^{}$%c.]%.[%w_]+$"
 ---@field fault? string  instead of name, where "${" begins none
 ---@field at integer     byte position
 
---- Every reference in a text.
+--- Every reference in a text; behind a hundred faults it looks no further, for such a text is
+--- refused anyway.
 ---@param text string
 ---@return tidemill.Reference[]
 function references.find(text)
-  local found, at = {}, 1
+  local found, at, faults = {}, 1, 0
   while true do
     local start = text:find("${", at, true)
     if not start then return found end
     if text:sub(start - 1, start - 1) == "$" then -- $${
       at = start + 2
     else
-      local inside, stop = text:match("^([^}\n]*)}()", start + 2)
+      local inside = text:sub(start + 2, start + MOST_BYTES):match "^([^}\n]*)}"
       if inside and (inside:match(NAME) or inside:match(OF_NODE)) then
         found[#found + 1] = { name = inside, at = start }
-        at = stop
+        at = start + #inside + 3
       else
         found[#found + 1] = { fault = text:sub(start, start + 19):match "^[^\n]*", at = start }
-        at = start + 2
+        at, faults = start + 2, faults + 1
+        if faults == MOST_FAULTS then return found end
       end
     end
   end

@@ -139,6 +139,32 @@ function TestCondition.test_what_is_no_condition_is_refused_with_its_place()
   end
 end
 
+function TestCondition.test_no_text_is_more_than_a_fault()
+  local words = { "${rows}", "${region}", "${nothing}", "eu", "'x", "x'", "'e%u'", '"', "(", ")", "in", "not", "and", "or", "like",
+    "matches", ">", "=", "!=", "=>", ",", "-1", "0.5e3", "${", "}", "$", "\n", " ", "\0", "\xff", ";", "%", "[a" }
+  local seed = 20261122
+  local function random(n)
+    seed = (seed * 6364136223846793005 + 1442695040888963407)
+    return (seed >> 33) % n + 1
+  end
+  local conditions = 0
+  for _ = 1, 20000 do
+    local parts = {}
+    for i = 1, random(9) do parts[i] = words[random(#words)] end
+    local text = table.concat(parts, random(2) == 1 and " " or "")
+    local tree, fault, at = condition.parse(text)
+    lu.assertEquals(tree == nil, fault ~= nil)
+    if tree then
+      conditions = conditions + 1
+      local ok, result = pcall(eval, text)
+      lu.assertTrue(ok and type(result) == "boolean" or not ok and result.kind == "usage", text)
+    else
+      lu.assertTrue(at >= 1 and at <= #text + 1, text)
+    end
+  end
+  lu.assertTrue(conditions > 200, conditions)
+end
+
 function TestCondition.test_other_values_are_no_conditions()
   for _, value in ipairs { 5, true, {}, { 1 }, { "${a}", x = 1 }, setmetatable({ "${a}" }, {}) } do
     lu.assertNil(condition.new(value, function() end))

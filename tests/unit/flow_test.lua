@@ -520,6 +520,15 @@ for name, case in pairs(BAD) do
   end
 end
 
+function TestBadFlows.test_a_text_that_is_all_faults_is_refused_in_a_moment()
+  d:flow("bad.lua", 'flow.sql "a" { on = "rds", sql = "' .. ("${"):rep(1000000) .. '" },')
+  local start = os.time()
+  local r = d:run("check", "bad.lua")
+  lu.assertEquals(r.code, 2)
+  lu.assertStrContains(r.err, "bad.lua: 5 problems")
+  lu.assertTrue(os.time() - start < (os.getenv "TM_SANITIZER" ~= "" and 60 or 10))
+end
+
 function TestBadFlows.test_run_refuses_them_too()
   d:flow("bad.lua", 'flow.sql "a" { on = "rds", sql = "x", after = "a" },')
   local r = d:run("plan", "bad.lua")
