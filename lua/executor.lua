@@ -243,7 +243,7 @@ end
 
 --- Whether an offered node still wants to start.
 function Executor:wants(record)
-  if self.paused or self.result then return false end
+  if self.paused or self.result or self.dropped then return false end
   if record.state == "waiting" then return record.offered end
   if self.stopping then return false end
   return (record.state == "retrying" or record.state == "polling") and record.offered

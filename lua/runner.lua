@@ -376,7 +376,7 @@ local function prepare(self)
     for _, ex in ipairs(self.gate:foremost()) do add(ex) end
     for _, place in pairs(self.by_child) do add(place.ex) end
   end
-  self.spawner:prepare(wanted)
+  self.spawner:prepare(wanted, math.min(SPARES, self.jobs))
 end
 
 -- Children that do not end although the runner leaves.
@@ -384,6 +384,34 @@ local function kill_if_late(self)
   if not self.kill_at or self.kill_at > self.clock() then return end
   self.kill_at = nil
   self:kill()
+end
+
+-- Gives back the runs that are the runner's in the store and not here.
+local function release_strays(self)
+  if not self.strays then return end
+  self.store:release_strays(self.id, self.runs)
+  self.strays = nil
+end
+
+-- Whether a run may be given back now. One that left an attempt unfinished goes with the runner:
+-- the attempt is then recorded as lost.
+local function is_free(self, ex)
+  if ex.running > 0 or #ex.inbox > 0 then return false end
+  for _, record in ipairs(ex.nodes) do
+    if record.state == "lost" or self.leaving == "runs" and record.state ~= "waiting" then return false end
+  end
+  return true
+end
+
+-- A runner that leaves gives its runs back one by one, as soon as nothing of them runs here.
+local function give_back(self)
+  if not self.leaving then return end
+  for _, ex in pairs(self.runs) do
+    if is_free(self, ex) then
+      drop(self, ex)
+      self.strays = true
+    end
+  end
 end
 
 -- Leaves once nothing holds it: what it still has is given back.
@@ -399,10 +427,7 @@ end
 local function work(self)
   self:register()
   self.held:renew()
-  if self.strays then
-    self.store:release_strays(self.id, self.runs)
-    self.strays = nil
-  end
+  release_strays(self)
   reap(self)
   claim(self)
   on_requests(self)
@@ -410,6 +435,8 @@ local function work(self)
   advance(self)
   start(self)
   advance(self) -- timers of what has just started
+  give_back(self)
+  release_strays(self)
   leave_if_done(self)
 end
 

@@ -6,7 +6,7 @@
 --- descriptor 3, and whatever it prints is captured. Descriptor 4 stays open for answers (`reply`).
 --- It gets SIGTERM when its runner dies.
 ---
---- A process takes some 10 ms to start and read the flow, so up to SPARES children are started
+--- A process takes some 10 ms to start and read the flow, so some children are started
 --- ahead, for the versions of which nodes are about to start; each works on one job and ends.
 --- A runner may have a thousand runs: only running attempts and spares have descriptors, and of
 --- the sources those of the last few versions are in memory.
@@ -28,13 +28,11 @@ local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
 
 ---@class tidemill.SpawnerOptions
 ---@field source fun(version: string): {document: table, sources: table}  as Store:source
----@field spares? integer  most children started ahead (default 2)
 
 --- Makes a spawner.
 ---@param options tidemill.SpawnerOptions
 function spawner.new(options)
-  return setmetatable({ source = options.source, most_spares = options.spares or SPARES, children = {}, spares = {},
-    common = {}, recent = {} }, Spawner)
+  return setmetatable({ source = options.source, children = {}, spares = {}, common = {}, recent = {} }, Spawner)
 end
 
 local Child = {}
@@ -95,17 +93,18 @@ local function employ(self, run, job)
 end
 
 -- Ends spares of versions that nothing is about to start of, if there is no room otherwise.
-local function make_room(self, wanted)
+local function make_room(self, wanted, most)
   for i = #self.spares, 1, -1 do
-    if #self.spares < self.most_spares then return true end
+    if #self.spares < most then return true end
     if not wanted[self.spares[i].version] then table.remove(self.spares, i).handle:close() end
   end
-  return #self.spares < self.most_spares
+  return #self.spares < most
 end
 
 --- Has children ready for attempts to come; without any wanted, ends those that are.
 ---@param wanted {run: {version: string, file: string}, count: integer}[]  the most urgent first
-function Spawner:prepare(wanted)
+---@param most? integer  in all (default 2)
+function Spawner:prepare(wanted, most)
   local missing = {}
   for _, one in ipairs(wanted) do missing[one.run.version] = one.count end
   if not next(missing) then
@@ -118,7 +117,7 @@ function Spawner:prepare(wanted)
   end
   for _, one in ipairs(wanted) do
     for _ = 1, missing[one.run.version] do
-      if not make_room(self, missing) then return end
+      if not make_room(self, missing, most or SPARES) then return end
       local ok, handle = pcall(launch, self, one.run)
       if not ok then return end -- then start will tell
       table.insert(self.spares, { version = one.run.version, handle = handle })

@@ -38,21 +38,24 @@ function ownership:mark_orphan(run, reason)
   end)
 end
 
---- Gives back runs that a runner has by the store, but does not know of: the answer to its
---- claim was lost.
+--- Gives back runs that a runner has by the store, but does not know of: it is done with them, or the
+--- answer to its claim was lost. No attempt of them runs.
 ---@param runner string
 ---@param known table<string, any>  by id, those that it knows of
 ---@return integer count
 function ownership:release_strays(runner, known)
-  local count = 0
-  for _, row in ipairs(self.db:query([[SELECT id, epoch FROM runs WHERE runner = ?
-    AND state IN ('running', 'paused')]], runner)) do
-    if not known[row.id] then
-      count = count + self.db:exec([[UPDATE runs SET runner = NULL, epoch = epoch + 1
-        WHERE id = ? AND runner = ? AND epoch = ?]], row.id, runner, row.epoch)
+  return self.db:transaction(function()
+    local count = 0
+    for _, row in ipairs(self.db:query([[SELECT id FROM runs WHERE runner = ? AND state IN ('running', 'paused')
+      ORDER BY id]] .. self.db:lock "wait", runner)) do
+      if not known[row.id] then
+        self.db:exec("UPDATE runs SET runner = NULL, epoch = epoch + 1 WHERE id = ?", row.id)
+        self:decide_in(row.id, nil, "handback", "its runner gave it back")
+        count = count + 1
+      end
     end
-  end
-  return count
+    return count
+  end)
 end
 
 return ownership

@@ -350,17 +350,32 @@ function TestRunner.test_drain_of_nodes_gives_the_rest_back()
   lu.assertEquals({ state(w, run), #w.store:attempts(run) }, { "success", 2 })
 end
 
+function TestRunner.test_who_leaves_gives_a_run_back_as_soon_as_nothing_of_it_runs()
+  local w <close> = world.new { on_file = true }
+  w.script.a = function() return { ok = true, after = 60000 } end
+  w:create { nodes = { { name = "a" } } }
+  local free = w:create { flow = "g", nodes = { { name = "b" } }, scheduled = 1 }
+  local h = w:runner { jobs = 1 }
+  w:go(500)
+  h.runner:drain "nodes"
+  w:runner()
+  w:go(3000)
+  lu.assertEquals({ state(w, free), h.over }, { "success", nil })
+  lu.assertStrContains(w:decisions(free), "handback: its runner gave it back")
+end
+
 function TestRunner.test_drain_of_runs_finishes_them()
   local w <close> = world.new { on_file = true }
   w.script.a = function() return { ok = true, after = 2000 } end
   local begun = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+  local unbegun = w:create { flow = "h", nodes = { { name = "d" } }, scheduled = 9 }
   local h = w:runner { jobs = 1 }
   w:go(500)
   h.runner:drain "runs"
   local later = w:create { flow = "g", nodes = { { name = "c" } } }
   w:go(9000)
   lu.assertTrue(h.over)
-  lu.assertEquals({ state(w, begun), state(w, later) }, { "success", "queued" })
+  lu.assertEquals({ state(w, begun), state(w, later), w:states(unbegun) }, { "success", "queued", { d = "waiting" } })
 end
 
 function TestRunner.test_leaving_now_cancels_and_what_was_lost_is_repeated()
