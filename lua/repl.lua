@@ -245,6 +245,7 @@ function Session:call(chunk, ...)
   end
   if text then self:write(text) end
   if self.timing then self:write(("Time: %.3f s"):format(took / 1000)) end
+  if interrupted and not self.interactive then return errors.new("canceled", "cancelled") end -- it came too late
 end
 
 -- `local a <const>, b = 1, 2` at the start of an input becomes `a, b = 1, 2`: names persist.

@@ -29,9 +29,10 @@ end
 --- Types bytes.
 function Terminal:type(text) self.child:write(text, 10) end
 
---- What is shown, without the escapes that move the cursor or change colours.
+--- What is shown, without the escapes that move the cursor or change colours; nor one that has
+--- not come whole yet.
 function Terminal:text()
-  return (self.shown:gsub("\27%[[%d;?]*[%a@]", ""):gsub("\27[()].", ""):gsub("\27[=>]", ""):gsub("\r", ""))
+  return (self.shown:gsub("\27[%[()]?[%d;?]*$", ""):gsub("\27%[[%d;?]*[%a@]", ""):gsub("\27[()].", ""):gsub("\27[=>]", ""):gsub("\r", ""))
 end
 
 -- Reads what there is within `seconds`; false at the end.
