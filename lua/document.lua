@@ -136,7 +136,7 @@ function document.of(model)
   local nodes = json.array {}
   for i, node in ipairs((graph.order(model.nodes))) do nodes[i] = node_of(node) end
   return { format = FORMAT, flow = model.name, file = model.loaded.file, timezone = model.timezone,
-    description = model.description, owner = model.owner, tags = list(model.tags), on_error = model.on_error,
+    locale = model.locale, description = model.description, owner = model.owner, tags = list(model.tags), on_error = model.on_error,
     concurrency = model.concurrency, missed = { policy = model.missed.policy, window_s = model.missed.window },
     deadline_s = model.deadline, priority = model.priority,
     schedule = document.schedule(model.schedule, model.timezone),

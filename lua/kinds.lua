@@ -146,6 +146,7 @@ kinds.flow = {
   on_error = { type = "choice", choices = { "complete_running", "stop", "continue" }, default = "complete_running" },
   concurrency = { type = "choice", choices = { "skip", "queue", "parallel" }, default = "skip" },
   missed = { type = "missed", choices = { "skip", "latest", "all" }, default = "skip" },
+  locale = { type = "choice", choices = { "en", "zh" }, default = "en" },
   priority = { type = "integer", min = 1, max = 10, default = 5 },
   deadline = { type = "duration", positive = true },
   params = { type = "params" },

@@ -50,6 +50,7 @@ local model = {}
 ---@field on_error "complete_running"|"stop"|"continue"
 ---@field concurrency "skip"|"queue"|"parallel"
 ---@field missed {policy: "skip"|"latest"|"all", window: number}
+---@field locale "en"|"zh"   of the names in time variables
 ---@field priority integer    1 to 10, 10 first
 ---@field deadline? number    seconds
 ---@field params table<string, {type: string, default: string?, time: string?, description: string?}>

@@ -229,7 +229,7 @@ function variables.scope(model, node, moment)
   end
 
   local function time_of(name, pattern)
-    local ok, value = pcall(time.variable, moment.business, pattern, nil, moment.timezone)
+    local ok, value = pcall(time.variable, moment.business, pattern, nil, moment.timezone, model.locale)
     if ok then return value end
     fault(name, ("variable '%s': %s"):format(name, message_of(value)))
     return "?"

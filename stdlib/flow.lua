@@ -85,6 +85,7 @@ local flow = {}
 ---give; a plain value is the default
 ---@field vars? flow.Vars        variables of every node
 ---@field constants? table<string, string|number|boolean>  fixed texts of every node
+---@field locale? "en"|"zh"      of names of months, weekdays and half days in time variables (default "en")
 ---@field priority? integer      1 to 10, 10 first: when nodes wait for a place (default 5)
 ---@field deadline? flow.Duration  after the scheduled time: a run that is not over then is late
 ---@field on_success? flow.Hook|flow.Hook[]  told when a run succeeded

@@ -64,6 +64,7 @@ unit applies first, whatever the order; a day that a month lacks becomes its las
     H hour 0-23       h hour 1-12            K hour 0-11            k hour 1-24
     m minute          s second               S milliseconds
 
+Names are English, or Chinese (星期一, 上午) with locale = "zh" among the flow's settings.
 Weeks run Monday to Sunday; week 1 holds January 1. Other characters pass through; 'text' in
 single quotes is literal, '' is one quote.
 ]]

@@ -108,6 +108,13 @@ function TestPlan.test_time_variables_take_formats_and_offsets()
   end
 end
 
+function TestPlan.test_names_may_be_chinese()
+  local settings = { flow = 'locale = "zh",', node = 'vars = { v = flow.time "Gyyyy MMM E a" }' }
+  lu.assertEquals(sql_of("${v}", settings), "公元2024 三月 星期五 上午")
+  settings.flow = nil
+  lu.assertEquals(sql_of("${v}", settings), "AD 2024 Mar Fri AM")
+end
+
 function TestPlan.test_node_beats_flow_beats_constant_beats_system()
   local flow_vars, constants = 'vars = { v = "flow" },', 'constants = { v = "constant", bizdate = "mine" },'
   lu.assertEquals(sql_of("${v}", { flow = flow_vars .. constants, node = 'vars = { v = "node" }' }), "node")
