@@ -11,6 +11,7 @@ local kinds = require "tidemill.kinds"
 local model = require "tidemill.model"
 local project = require "tidemill.project"
 local sandbox = require "tidemill.sandbox"
+local statements = require "tidemill.statements"
 local suggest = require "tidemill.suggest"
 local variables = require "tidemill.variables"
 
@@ -344,6 +345,42 @@ local function check_variables(built, node, moment, tried)
   return filled
 end
 
+-- Where line `number` of a text starts.
+local function at_line(text, number)
+  local at = 1
+  for _ = 2, number do at = (text:find("\n", at, true) or #text) + 1 end
+  return at
+end
+
+local NO_CONTROL = {
+  sql = { "a node that is one transaction", "leave BEGIN and COMMIT out, or set transaction = false" },
+  loop = { "a loop, whose batches are transactions", "leave BEGIN and COMMIT out" },
+  assign = { "an assign", "an assign only reads; use a flow.sql node" },
+}
+
+-- What a node would refuse of its SQL when it runs: what only psql knows, quotes without an
+-- end, transactions of its own.
+local function check_statements(built, node, filled)
+  local raw = type(node.spec.sql) == "table" and node.spec.sql or { node.spec.sql }
+  for i, text in ipairs(type(filled.sql) == "table" and filled.sql or { filled.sql }) do
+    local function complain(line, message, hint)
+      model.complain(built, node, model.line_in(built, node, "sql", raw[i], at_line(raw[i], line)),
+        ("node '%s': %s"):format(node.name, message), hint)
+    end
+    local list, fault = statements.split(text)
+    if fault then complain(fault.line, fault.message, fault.hint) end
+    for _, one in ipairs(list or {}) do
+      if one.control and filled.transaction ~= false then
+        complain(one.line, ("%s in %s"):format(one.word, NO_CONTROL[node.kind][1]), NO_CONTROL[node.kind][2])
+      end
+    end
+    if list and node.kind == "assign" and #list ~= 1 then
+      complain(1, ("an assign has one query, here are %d statements"):format(#list),
+        "use a flow.sql node for the others")
+    end
+  end
+end
+
 local function check_nodes(built)
   local moment, tried = variables.moment(SAMPLE, built.timezone), {}
   local function known(name, wants) return built.project:fault(name, wants) end
@@ -353,6 +390,7 @@ local function check_nodes(built)
       model.complain(built, node, model.line_of(built, node, field), ("node '%s': %s"):format(node.name, message),
         hint)
     end)
+    if NO_CONTROL[node.kind] and filled.sql then check_statements(built, node, filled) end
   end
 end
 

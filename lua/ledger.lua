@@ -10,7 +10,8 @@
 ---     older completes, newer claims     the claim waits for the row, then sees what was done
 ---     newer claims, older completes     the older finds another epoch: conflict, all rolled back
 ---
---- Objects that were loaded get rows of their own in the same transaction (key, etag, rows).
+--- Objects that were loaded get rows of their own in the same transaction (key, etag, rows). Work
+--- that commits piece by piece gets a row for each piece, which a later attempt then leaves out.
 --- A run that is restored keeps its id, so what it has done stays done; a rerun has a new one.
 ---
 --- Where the server takes no primary key on such a table (tables of the Greenplum family that are
@@ -216,25 +217,52 @@ local function record_objects(conn, who, work)
     :format(NAME), who.run, who.node, who.attempt, who.flow, work.manifest, keys, etags, counts)
 end
 
+-- The node's row changes only while its epoch is ours. That holds it until the transaction ends.
+local function hold(self, conn, change, ...)
+  local who = self.who
+  if not self.keyed then conn:exec(("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE"):format(NAME)) end
+  local ok, result = pcall(conn.query, conn, ([[UPDATE %s SET %s WHERE run_id = $1 AND node = $2 AND object = ''
+    AND epoch = $3 AND done_epoch IS NULL]]):format(NAME, change), who.run, who.node, who.attempt, ...)
+  if not ok and code_of(result) == "40001" then error(conflict(who), 0) end
+  if not ok then error(result, 0) end
+  if result.affected == 1 then return end
+  error(conflict(who, conn:value(("SELECT max(epoch) FROM %s WHERE run_id = $1 AND node = $2 AND object = ''")
+    :format(NAME), who.run, who.node)), 0)
+end
+
 --- Marks the node as done, inside the transaction that carries its data and as the last thing in
 --- it; the caller commits. Raises conflict if a newer attempt has claimed the node.
 ---@param conn pg.Conn  in a transaction
 ---@param work ledger.Work
 function Claim:complete(conn, work)
-  local who = self.who
   with_limit(conn, function()
-    if not self.keyed then conn:exec(("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE"):format(NAME)) end
-    local ok, result = pcall(conn.query, conn, ([[UPDATE %s SET done_epoch = $3, row_count = $4, manifest = $5,
-      recorded_at = now() WHERE run_id = $1 AND node = $2 AND object = '' AND epoch = $3
-      AND done_epoch IS NULL]]):format(NAME), who.run, who.node, who.attempt, work.row_count, work.manifest)
-    if not ok and code_of(result) == "40001" then error(conflict(who), 0) end
-    if not ok then error(result, 0) end
-    if result.affected ~= 1 then
-      error(conflict(who, conn:value(([[SELECT max(epoch) FROM %s WHERE run_id = $1 AND node = $2
-        AND object = '']]):format(NAME), who.run, who.node)), 0)
-    end
-    if work.objects and #work.objects > 0 then record_objects(conn, who, work) end
+    hold(self, conn, "done_epoch = $3, row_count = $4, manifest = $5, recorded_at = now()", work.row_count,
+      work.manifest)
+    if work.objects and #work.objects > 0 then record_objects(conn, self.who, work) end
   end)
+end
+
+--- Records a piece of the node's work, inside the transaction that carries it; the node is not
+--- done by that. Raises conflict if a newer attempt has claimed the node.
+---@param conn pg.Conn  in a transaction
+---@param piece ledger.Object
+function Claim:record(conn, piece)
+  with_limit(conn, function()
+    hold(self, conn, "claimed_at = claimed_at")
+    record_objects(conn, self.who, { objects = { piece } })
+  end)
+end
+
+--- The pieces that were recorded, by key: the rows of each.
+---@param conn pg.Conn
+---@return table<string, integer>
+function Claim:pieces(conn)
+  local found = {}
+  for _, row in ipairs(conn:query(("SELECT object, row_count FROM %s WHERE run_id = $1 AND node = $2 AND object <> ''")
+    :format(NAME), self.who.run, self.who.node)) do
+    found[row.object] = row.row_count
+  end
+  return found
 end
 
 return ledger

@@ -194,6 +194,8 @@ local flow = {}
 ---@field pattern? string
 ---@field batch? integer        so many items are one transaction, 1 to 200 (default 1)
 ---@field pause? flow.Duration  between batches, at most 180 s (default 0)
+---@field exactly_once? boolean  each batch is recorded in its transaction, so that a repeated attempt
+---goes on behind those that were committed (default false)
 
 ---@class flow.BranchFields : flow.NodeFields
 ---@field condition flow.Condition  if it is false, what is behind this node is skipped

@@ -11,6 +11,7 @@ local TOPICS = {
   { "variables", "${name}, time formats and offsets" },
   { "schedules", "cron, every, once, after other flows" },
   { "policies", "failures, retries, triggers, conditions, hooks" },
+  { "exactly-once", "what is never done twice, and the ledger" },
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "formats", "what the objects hold" },

@@ -47,8 +47,9 @@ They are sent by a runner once the run's end is recorded, and tried again if tha
     pool           at most so many nodes of the pool run at once; tidemill.lua: pools = { rds = 4 }.
                    A pool named as a connection holds all nodes on that connection
     priority       1 to 10, 10 first: which waiting node gets a free place (default 5)
-    exactly_once   of flow.sql: its transaction also records that it was done, so a repetition after
-                   a lost connection or a crash does not do it again; loads always do that
+    exactly_once   of flow.sql and flow.loop: the transaction also records that it was done, so a
+                   repetition after a lost connection or a crash does not do it again; loads always
+                   do that (tidemill help exactly-once)
 
 A node that is skipped skips what needs it, unless the trigger says otherwise. Behind a flow.branch
 whose condition is false, nodes count it as skipped.

@@ -88,6 +88,7 @@ nodes.fields = {
     count = { type = "integer", min = 1, max = 100, varies = true },
     batch = { type = "integer", min = 1, max = 200, default = 1 },
     pause = { type = "duration", max = 180, default = 0 },
+    exactly_once = { type = "boolean", default = false },
   },
   branch = {
     condition = { type = "condition", required = true },

@@ -187,9 +187,12 @@ end
 --- A command for /bin/sh -c, or a program with its arguments.
 function types.command(value)
   if type(value) == "string" and value:find "%S" and not value:find "\0" then return value end
-  local words = types.strings(value)
-  if not words or #words == 0 then return nil, "text for the shell, or a list { program, argument, ... }" end
-  return words
+  local wants = "text for the shell, or a list { program, argument, ... }"
+  if not is_list(value) or value[1] == nil or value[1] == "" then return nil, wants end
+  for _, word in ipairs(value) do -- an argument may be empty
+    if type(word) ~= "string" or word:find "\0" then return nil, wants end
+  end
+  return table.move(value, 1, #value, 1, {})
 end
 
 -- ---- tables of names ----

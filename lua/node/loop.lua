@@ -4,8 +4,12 @@
 --- batch that fails ends the loop: what batches before it did stays, and the error names its item.
 --- A list that is empty text has no items. Values are put into the SQL as they are, once; they
 --- are never looked into.
+---
+--- A loop that is `exactly_once` records each batch in the target's ledger, in its transaction: a
+--- repeated attempt goes on behind the batches that were committed.
 
 local errors = require "tidemill.errors"
+local once = require "tidemill.once"
 local references = require "tidemill.references"
 local script = require "tidemill.script"
 local time = require "time"
@@ -75,7 +79,7 @@ local function run_turn(ctx, conn, spec, vars)
 end
 
 -- One batch, turns `first` to `last`; returns the rows that it affected.
-local function run_batch(ctx, conn, spec, first, last, vars_of)
+local function run_batch(ctx, conn, spec, first, last, vars_of, claim)
   local tx <close> = conn:transaction()
   local rows
   for i = first, last do
@@ -91,23 +95,56 @@ local function run_batch(ctx, conn, spec, first, last, vars_of)
     end
     if result then rows = (rows or 0) + result end
   end
-  tx:commit()
+  if claim then
+    once.commit_piece(conn, tx, claim, { key = ("turns %d to %d"):format(first, last), rows = rows or 0 })
+  else
+    tx:commit()
+  end
+  return rows or 0
+end
+
+-- All batches but those that an earlier attempt has committed; returns the rows of all.
+local function run_batches(ctx, conn, spec, count, vars_of, claim)
+  local done = claim and claim:pieces(conn) or {}
+  local rows, paused = 0, true
+  for first = 1, count, spec.batch do
+    local last = math.min(first + spec.batch - 1, count)
+    local known = done[("turns %d to %d"):format(first, last)]
+    if known then
+      ctx:log("info", "turns %d to %d were committed by an earlier attempt", first, last)
+    else
+      if not paused and spec.pause > 0 then time.sleep(spec.pause) end
+      known, paused = run_batch(ctx, conn, spec, first, last, vars_of, claim), false
+    end
+    rows = rows + known
+    ctx:progress { rows = rows, detail = ("turn %d of %d"):format(last, count) }
+  end
   return rows
+end
+
+-- Nothing but the end is left to record.
+local function complete(ctx, conn, spec, claim, rows)
+  local tx <close> = conn:transaction()
+  once.commit(ctx, spec.on, conn, tx, claim, { row_count = rows })
 end
 
 ---@param ctx tidemill.Context
 ---@param spec table  the node's fields, variables filled in
 return function(ctx, spec)
   local count, vars_of = turns_of(spec)
-  local conn <close> = count > 0 and ctx:postgres(spec.on) or nil
   local rows = 0
-  for first = 1, count, spec.batch do
-    if first > 1 and spec.pause > 0 then time.sleep(spec.pause) end
-    local last = math.min(first + spec.batch - 1, count)
-    rows = rows + (run_batch(ctx, conn, spec, first, last, vars_of) or 0)
-    ctx:progress { rows = rows, detail = ("turn %d of %d"):format(last, count) }
+  if count == 0 then
+    ctx:log("info", "the list is empty: nothing to do")
+  else
+    local conn <close> = ctx:postgres(spec.on)
+    local claim = spec.exactly_once and once.claim(ctx, conn) or nil
+    if claim and claim.done then
+      rows = claim.done.row_count
+    else
+      rows = run_batches(ctx, conn, spec, count, vars_of, claim)
+      if claim then complete(ctx, conn, spec, claim, rows) end
+    end
   end
-  if count == 0 then ctx:log("info", "the list is empty: nothing to do") end
   ctx:progress { rows = rows, detail = "", done = true }
   ctx:output("rows", rows)
   ctx:output("iterations", count)

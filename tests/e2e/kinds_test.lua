@@ -46,6 +46,18 @@ local function fails(nodes, ...)
   return r.all
 end
 
+-- Nodes that are refused before a run begins, with these words.
+local function refused(nodes, ...)
+  local r = run(nodes)
+  lu.assertEquals(r.code, 2, r.all)
+  for _, words in ipairs { ... } do lu.assertStrContains(r.all, words) end
+end
+
+-- Nodes whose sql is known only as they run: `${text}` is this text.
+local function later(text, nodes)
+  return ([==[flow.lua "before" { outputs = "text", run = function() return { text = [[%s]] } end },]==]):format(text) .. nodes
+end
+
 local function log(node) return l:run("logs", "last", node).out end
 
 -- ---- shell ----
@@ -75,9 +87,9 @@ function TestShell.test_a_last_line_that_is_no_object_gives_none()
 end
 
 function TestShell.test_a_list_is_run_without_a_shell_and_variables_are_text()
-  run([[flow.shell "a" { vars = { v = "a  b; $HOME" }, command = { "printf", "<%s>", "${v}", "x y" } },
+  run([[flow.shell "a" { vars = { v = "a  b; $HOME" }, command = { "printf", "<%s>", "${v}", "", "x y" } },
     flow.shell "b" { vars = { v = "c  d" }, command = "printf '<%s>' ${v}" },]])
-  lu.assertStrContains(log "a", "<a  b; $HOME><x y>")
+  lu.assertStrContains(log "a", "<a  b; $HOME><><x y>")
   lu.assertStrContains(log "b", "<c><d>")
 end
 
@@ -191,7 +203,9 @@ function TestAssign.test_columns_that_cannot_be_told()
 end
 
 function TestAssign.test_it_only_reads_and_only_one_query()
-  assign_fails([[sql = "SELECT 1; SELECT 2", outputs = { v = 1 }]], "2 statements")
+  refused([[flow.assign "a" { on = "db", sql = "SELECT 1; SELECT 2", outputs = { v = 1 } },]], "2 statements")
+  fails(later("SELECT 1; SELECT 2", [[flow.assign "a" { after = "before", on = "db", sql = "${text}", outputs = { v = 1 } },]]),
+    "2 statements")
   assign_fails([[sql = "DELETE FROM t", outputs = { v = 1 }]], "returns nothing")
   assign_fails([[sql = "WITH d AS (DELETE FROM t RETURNING id) SELECT * FROM d", outputs = { v = 1 }]], "read-only")
   lu.assertEquals(db:value "SELECT count(*) FROM t", 3)
@@ -297,7 +311,30 @@ function TestLoop.test_values_are_never_looked_into()
 end
 
 function TestLoop.test_a_transaction_of_its_own_is_refused()
-  loop_fails([[count = 1, sql = "BEGIN; SELECT 1; COMMIT"]], "BEGIN in a loop")
+  refused([[flow.loop "n" { on = "db", count = 1, sql = "BEGIN; SELECT 1; COMMIT" },]], "BEGIN in a loop", "COMMIT in a loop")
+  fails(later("INSERT INTO t (v) VALUES ('x'); COMMIT", [[flow.loop "n" { after = "before", on = "db", count = 1, sql = "${text}" },]]),
+    "turn 1: statement 2 (line 1): COMMIT in a loop")
+  lu.assertEquals(values(), "")
+end
+
+function TestLoop.test_an_exactly_once_loop_records_its_batches()
+  local given = looped(INSERT .. [[, list = "a,b,c", batch = 2, exactly_once = true]])
+  lu.assertEquals(given, { rows = 3, iterations = 3 })
+  lu.assertEquals(db:value [[SELECT string_agg(object || '=' || row_count, ' ' ORDER BY object) FROM tidemill.load_ledger]],
+    "=3 turns 1 to 2=2 turns 3 to 3=1")
+end
+
+function TestLoop.test_a_repeated_exactly_once_loop_goes_on_where_it_failed()
+  db:exec "CREATE TABLE gate (open boolean)"
+  local nodes = [[flow.loop "n" { on = "db", list = "3,2,1,0", exactly_once = true, %s
+    sql = "INSERT INTO t (v, i) VALUES ('x', 6 / (${loop.item} + (SELECT count(*) FROM gate))::int)" },]]
+  fails(nodes:format "", "turn 4 (loop.item = '0')", "division by zero")
+  lu.assertEquals(values(), "x2 x3 x6")
+  db:exec "INSERT INTO gate VALUES (true)"
+  local r = l:run("restore", "last")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(values(), "x2 x3 x6 x6") -- turn 4 alone, with the gate open
+  lu.assertStrContains(log "n", "turns 3 to 3 were committed by an earlier attempt")
 end
 
 -- ---- branch, when ----
@@ -376,11 +413,21 @@ end
 
 function TestSql.test_what_only_psql_knows_is_refused_before_anything_runs()
   db:exec "CREATE TABLE t (id int)"
-  fails('flow.sql "n" { on = "db", transaction = false, sql = [[\nINSERT INTO t VALUES (1);\n\\copy t from x\n]] },', "line 2",
-    "'\\copy' is a command of psql", "flow.load")
-  fails([[flow.sql "n" { on = "db", transaction = false, sql = "INSERT INTO t VALUES (1); COPY t FROM STDIN" },]], "flow.load")
-  fails([[flow.sql "n" { on = "db", sql = "INSERT INTO t VALUES (1); COMMIT" },]], "COMMIT in a node that is one transaction",
-    "transaction = false")
+  local texts = { ["INSERT INTO t VALUES (1);\n\\copy t from x\n"] = "line 2: '\\copy' is a command of psql",
+    ["INSERT INTO t VALUES (1);\nCOPY t FROM STDIN;"] = "line 2: COPY FROM STDIN", ["SELECT 'a"] = "unterminated" }
+  for text, words in pairs(texts) do
+    refused(('flow.sql "n" { on = "db", transaction = false, sql = [[%s]] },'):format(text), (words:gsub("^line 2: ", "")))
+    fails(later(text, [[flow.sql "n" { after = "before", on = "db", transaction = false, sql = "${text}" },]]), words)
+  end
+  lu.assertEquals(db:value "SELECT count(*) FROM t", 0)
+end
+
+function TestSql.test_a_transaction_of_its_own_is_refused_before_anything_runs()
+  db:exec "CREATE TABLE t (id int)"
+  refused([[flow.sql "n" { on = "db", sql = "INSERT INTO t VALUES (1); COMMIT" },]],
+    "COMMIT in a node that is one transaction", "transaction = false")
+  fails(later("INSERT INTO t VALUES (1); COMMIT", [[flow.sql "n" { after = "before", on = "db", sql = "${text}" },]]),
+    "statement 2 (line 1): COMMIT in a node that is one transaction", "transaction = false")
   lu.assertEquals(db:value "SELECT count(*) FROM t", 0)
 end
 

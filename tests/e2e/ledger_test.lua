@@ -247,6 +247,8 @@ function TestAttempts.setUp()
     flow.extract "out" { from = "db", table = "src", to = "lake:d/", object_size = "60kB" },
     flow.load "in" { from = "lake:d/", on = "db", into = "dst" },
     flow.sql "sql" { on = "db", exactly_once = true, sql = "INSERT INTO ran VALUES ('${run_id}'); SELECT pg_sleep(0.02)" },
+    flow.loop "loop" { on = "db", exactly_once = true, count = 12, batch = 2,
+      sql = "INSERT INTO ran VALUES ('${run_id}/${loop.index}')" },
     flow.sql "slow" { on = "db", sql = "INSERT INTO ran VALUES ('slow'); SELECT pg_sleep(60)" },
   ]])
   local r = l:run("run", "f.lua", "--only", "out")
@@ -379,6 +381,16 @@ function TestAttempts.test_kills_of_an_exactly_once_node_run_it_once()
   for i = 1, 30 do
     kill_until_done("sql", "kill" .. i, 0.15)
     lu.assertEquals(count("ran", "kill" .. i), 1)
+  end
+end
+
+function TestAttempts.test_kills_of_an_exactly_once_loop_run_each_turn_once()
+  slow_commit("ran", 0.01)
+  for i = 1, 20 do
+    local run = "kill" .. i
+    kill_until_done("loop", run, 0.25)
+    lu.assertEquals(db:value("SELECT count(DISTINCT run) || '/' || count(*) FROM ran WHERE run LIKE $1", run .. "/%"), "12/12")
+    lu.assertEquals(assert_ledger(run, "loop").row_count, 12)
   end
 end
 

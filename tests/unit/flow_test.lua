@@ -75,9 +75,9 @@ function TestModel.test_short_forms_become_the_one_that_bodies_know()
     flow.shell "s" { command = "true", outputs = "x" },]==]
   lu.assertEquals(m.by_name.a.spec.outputs, { x = { row = 1, column = "col", separator = "," },
     y = { row = 1, column = 2, separator = "," }, z = { row = "all", column = 1, separator = "", default = "0" } })
-  lu.assertEquals(m.by_name.l1.spec, { on = "rds", sql = "x", batch = 1, pause = 0,
+  lu.assertEquals(m.by_name.l1.spec, { on = "rds", sql = "x", batch = 1, pause = 0, exactly_once = false,
     lists = { { list = "a,b", name = "loop.item", separator = "," } } })
-  lu.assertEquals(m.by_name.l2.spec, { on = "rds", sql = "x", batch = 3, pause = 60,
+  lu.assertEquals(m.by_name.l2.spec, { on = "rds", sql = "x", batch = 3, pause = 60, exactly_once = false,
     lists = { { list = { "a", "2" }, name = "item" } } })
   lu.assertEquals(m.by_name.l3.spec.lists, { { list = "a;b", name = "loop.item", separator = ";" },
     { list = "c d", name = "loop.item1", pattern = "%s+" }, { list = { "e" }, name = "loop.item2" } })
@@ -318,6 +318,22 @@ flow.sql "b" { on = "rds", sql = "x", after = "a", trigger = "all_fail" },]],
 flow.sql "a" { on = "rds", sql = "x" },
 flow.sql "b" { on = "rds", sql = "${a.status}" },]],
     { 4, "unknown variable '${a.status}' in sql of node 'b'" } },
+
+  -- ---- SQL ----
+  ["a command of psql"] = { 'flow.sql "a" { on = "rds", sql = [[\nSELECT 1;\n\\copy t from x]] },',
+    { 5, "node 'a': '\\copy' is a command of psql, not SQL", "flow.load" } },
+  ["rows from a client"] = { 'flow.sql "a" { on = "rds", sql = { "SELECT 1", [[COPY t\nFROM STDIN]] } },',
+    { 3, "node 'a': COPY FROM STDIN has no client that would send the rows", "flow.load" } },
+  ["a quote without an end"] = { 'flow.sql "a" { on = "rds", sql = [[\nSELECT \'${bizdate}\';\nSELECT \'x]] },',
+    { 5, "node 'a': unterminated quoted text" } },
+  ["a transaction in a transaction"] = { [[
+flow.sql "a" { on = "rds", sql = "SELECT 1; COMMIT" },
+flow.sql "b" { on = "rds", sql = "BEGIN; COMMIT", transaction = false },
+flow.loop "c" { on = "rds", sql = "BEGIN", count = 2 },]],
+    { 3, "node 'a': COMMIT in a node that is one transaction", "transaction = false" },
+    { 5, "node 'c': BEGIN in a loop, whose batches are transactions" } },
+  ["two queries of an assign"] = { 'flow.assign "a" { on = "rds", sql = "SELECT 1; SELECT 2", outputs = { x = 1 } },',
+    { 3, "node 'a': an assign has one query, here are 2 statements" } },
 
   -- ---- kinds of nodes ----
   ["exactly once without a transaction"] = { [[

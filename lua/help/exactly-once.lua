@@ -1,0 +1,41 @@
+return [[
+# Exactly once
+
+A process may be killed, stopped or cut off at any moment. What is then repeated must not be done
+twice. These nodes see to it:
+
+    flow.load      always
+    flow.sql       with exactly_once = true: all of its statements are one transaction
+    flow.loop      with exactly_once = true: each batch is one transaction
+    flow.extract   writes objects that no other attempt touches; the manifest, put last, is the commit
+
+Three things work together:
+
+- An attempt's session on a server is recorded before its first statement. The next attempt of the
+  node ends the sessions of the one before (pg_terminate_backend), and waits until they are gone.
+- The target database has a ledger, tidemill.load_ledger, made on first use. An attempt puts its
+  number there before it works. Its transaction ends by marking the row as done, which works only
+  while no newer attempt has put its own: one that slept while its successor worked rolls back,
+  with an error of kind "conflict".
+- An attempt that finds the work done reports success with the recorded rows, and does nothing. So
+  does `tidemill restore`. `tidemill rerun` is a new run, and does the work again.
+
+If the connection breaks while COMMIT is on its way, the ledger is asked what became of it.
+
+## What the role needs
+
+To make the ledger: CREATE on the database. Or an administrator makes the schema, once:
+
+    CREATE SCHEMA IF NOT EXISTS tidemill AUTHORIZATION the_role;
+
+A further role that loads there needs USAGE on the schema, and SELECT, INSERT and UPDATE on the
+table. Old rows may be deleted once their runs will not be restored any more:
+
+    DELETE FROM tidemill.load_ledger WHERE claimed_at < now() - interval '180 days';
+
+## What it does not cover
+
+A flow.sql node without exactly_once may run twice if its runner dies between its COMMIT and the
+report of it; so may flow.shell and flow.lua. Statements that cannot be in a transaction (VACUUM,
+CREATE INDEX CONCURRENTLY) need transaction = false and cannot be exactly_once.
+]]
