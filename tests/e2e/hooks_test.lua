@@ -1,3 +1,4 @@
+-- needs: pg
 -- timeout: 300
 --- Hooks, from a flow to those that are told: webhook, command, e-mail; tries, takeovers, hostile text.
 
@@ -167,17 +168,18 @@ function T:test_no_secret_is_kept_or_shown()
 end
 
 -- A run in a store of its own with one notice for each of `targets`; nothing of it ran.
-local function notices_of(self, targets, what)
+local function notices_of(self, targets, what, url)
   local clock = { now = 1700000000000 }
-  local store = state.open("sqlite:" .. self.lab.dir .. "/hooks.db", { clock = function() return clock.now end })
+  local store = state.open(url or "sqlite:" .. self.lab.dir .. "/hooks.db", { clock = function() return clock.now end })
   local runner = store:register_runner { kind = "serve", lease_ms = 15000 }
-  local run = store:create_run { flow = "flow " .. NASTY, file = "f.lua", version = "v", version_no = 3, cause = "schedule",
+  local name = "flow " .. (url and "x" or NASTY) -- PostgreSQL keeps no zero byte
+  local run = store:create_run { flow = name, file = "f.lua", version = "v", version_no = 3, cause = "schedule",
     scheduled = clock.now, business = clock.now - 86400000, timezone = "UTC",
-    nodes = { { name = "node " .. NASTY, kind = "lua", after = {} } } }
-  store.db:exec("UPDATE nodes SET state = 'failed', message = ?", NASTY)
-  store.db:exec("UPDATE runs SET state = 'failed', message = ?", NASTY)
+    nodes = { { name = "node of " .. name, kind = "lua", after = {} } } }
+  store.db:exec("UPDATE nodes SET state = 'failed', message = ?", url and "x" or NASTY)
+  store.db:exec("UPDATE runs SET state = 'failed', message = ?", url and "x" or NASTY)
   store.db:transaction(function()
-    store:add_notices_in({ id = run, flow = "flow " .. NASTY, cause = "schedule", root_run = run, version_no = 3 },
+    store:add_notices_in({ id = run, flow = name, cause = "schedule", root_run = run, version_no = 3 },
       { on_failure = targets }, what or "failure")
   end)
   return store, runner, run, clock
@@ -295,6 +297,34 @@ function T:test_what_a_dead_runner_had_taken_is_sent_by_another()
   store:end_notice(taken[1], { ok = false })
   local row = store.db:row "SELECT state, runner, attempts FROM notices"
   lu.assertEquals({ row.state, row.runner, row.attempts }, { "sent", other, 2 })
+end
+
+function T:test_on_postgresql()
+  self:receive { 500, 204 }
+  local pgtest = require "tests.support.pgtest"
+  local url = pgtest.database "hooks_test"
+  local dropped <close> = setmetatable({}, { __close = function() pgtest.drop "hooks_test" end }) -- luacheck: ignore 211
+  local store <close>, runner, run, clock = notices_of(self, { { webhook = "alerts" }, { shell = "true" } }, nil, url)
+  local second <close> = state.open(url, { clock = function() return clock.now end })
+  local other = second:register_runner { kind = "serve", lease_ms = 15000 }
+  -- what one is just taking, the other one passes by
+  store.db:transaction(function()
+    lu.assertEquals(#store:take_notices(runner, 1), 1)
+    lu.assertEquals(#second:take_notices(other, 10), 1)
+    lu.assertEquals(#second:take_notices(other, 10), 0)
+  end)
+  store.db:exec "UPDATE runners SET state = 'gone'"
+  local third = store:register_runner { kind = "serve", lease_ms = 15000 }
+  local h <close> = hooks.new { store = store, runner = third, start = start_here(self) }
+  until_quiet(h)
+  local open, next_at = store:open_notices(run)
+  lu.assertEquals(open, 1)
+  clock.now = next_at
+  until_quiet(h)
+  lu.assertEquals(store:open_notices(run), 0)
+  local states = store.db:query "SELECT state, attempts FROM notices ORDER BY attempts"
+  lu.assertEquals(states, { { state = "sent", attempts = 2 }, { state = "sent", attempts = 3 } })
+  lu.assertEquals(#store:decisions(run), 3)
 end
 
 function T:test_two_runners_never_take_the_same()
