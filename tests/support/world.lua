@@ -26,7 +26,8 @@ local EPOCH = 1700000000000 -- what the clock shows at virtual time 0
 local files = 0
 
 --- Makes a world; closing it removes its file.
----@param options? {on_file: boolean?}  the store is a file, as several runners need it
+---@param options? {on_file: boolean?, url: string?}  the store is a file, as several runners need it, or
+---an empty database
 function world.new(options)
   local path
   if options and options.on_file then
@@ -35,15 +36,17 @@ function world.new(options)
       require("tidemill.signal").pid(), files)
   end
   local w = setmetatable({ now = 0, script = {}, log = {}, events = {}, hosts = {}, processes = {}, commits = {},
-    faults = {}, said = {}, path = path, pids = 0 }, World)
+    faults = {}, said = {}, path = path,
+    url = options and options.url, pids = 0 }, World)
   w.store = w:open()
   return w
 end
 
 --- A connection to the store.
 function World:open()
-  if not self.path and self.store then return self.store end
-  return state.open("sqlite:" .. (self.path or ":memory:"), { clock = function() return EPOCH + self.now end })
+  if not self.path and not self.url and self.store then return self.store end
+  return state.open(self.url or "sqlite:" .. (self.path or ":memory:"), { patience_ms = 1000,
+    clock = function() return EPOCH + self.now end })
 end
 
 --- A run of a flow made of these nodes; returns its id.
