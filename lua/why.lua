@@ -138,7 +138,7 @@ local CAUSES = { manual = "a trial by hand", schedule = "the schedule", event = 
 function why.story(store, run)
   local function at(ms) return calendar.show(ms, run.timezone) end
   local cause = CAUSES[run.cause] or run.cause
-  if run.of_run then cause = cause .. " of run " .. run.of_run end
+  if run.of_run then cause = ("a rerun of %s %s"):format(run.cause == "manual" and "trial run" or "run", run.of_run) end
   if run.parent_run then cause = ("node '%s' of run %s"):format(run.parent_node, run.parent_run) end
   if run.backfill then cause = ("%s %s, position %d"):format(cause, run.backfill, run.backfill_position) end
   local delay = run.slot_at and run.created_at - run.scheduled_at or 0

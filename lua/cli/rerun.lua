@@ -30,7 +30,8 @@ local function run(opts, args)
   local before, set = found.settings or {}, {}
   for name, value in pairs(before.set or {}) do set[name] = value end
   for name, value in pairs(options.settings("rerun", opts.set)) do set[name] = value end
-  local new = operate.new_run(store, version, "rerun", found.scheduled_at, set, before.only)
+  local cause = version.number and "rerun" or "manual" -- what repeats a trial is one
+  local new = operate.new_run(store, version, cause, found.scheduled_at, set, before.only)
   new.business, new.timezone, new.of_run = found.business_at, found.timezone, found.id
   new.settings.hooks = before.hooks
   new.done = done_of(store, found, new.nodes, opts.from)

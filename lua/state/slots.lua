@@ -65,7 +65,8 @@ end
 
 -- ---- runs ----
 
--- The run in the way of another, by flow.
+-- The run in the way of another, by flow. A backfill is not: of its many runs one is always queued, and
+-- claiming keeps it and what is scheduled apart.
 local function busy_flows(self, flows)
   local names, marks, busy = {}, {}, {}
   for _, flow in ipairs(flows) do
@@ -75,7 +76,7 @@ local function busy_flows(self, flows)
   end
   if #names == 0 then return busy end
   for _, row in ipairs(self.db:query(([[SELECT flow, min(id) AS id FROM runs WHERE flow IN (%s)
-    AND state IN ('queued', 'running', 'paused') AND cause <> 'manual' GROUP BY flow]])
+    AND state IN ('queued', 'running', 'paused') AND cause NOT IN ('manual', 'backfill') GROUP BY flow]])
     :format(table.concat(marks, ", ")), table.unpack(names))) do
     busy[row.flow] = row.id
   end

@@ -350,6 +350,24 @@ function versions_suite.define(name, make)
     lu.assertNil(self.store:backfill "none")
   end
 
+  function T:test_what_is_scheduled_is_not_skipped_for_a_backfill_and_goes_before_its_next_run()
+    self:publish "h1"
+    local runs = moments(3)
+    for _, run in ipairs(runs) do run.priority, run.concurrency, run.version = 1, "skip", "h1" end
+    local _, ids = self.store:queue_backfill(WHAT, runs)
+    local runner = self.store:register_runner { kind = "serve", lease_ms = 30 * DAY }
+    lu.assertEquals(self.store:claim_runs { runner = runner, limit = 10 }[1].id, ids[1])
+    self.clock = START + 18 * HOUR
+    local fired = self.store:fire_due(self.clock, 60000).slots
+    lu.assertEquals({ #fired, fired[1].state }, { 1, "run" })
+    lu.assertEquals(#self.store:claim_runs { runner = runner, limit = 10 }, 0)
+    self.store:end_run(ids[1], { state = "success" })
+    local claimed = self.store:claim_runs { runner = runner, limit = 10 }
+    lu.assertEquals({ #claimed, claimed[1].cause }, { 1, "schedule" })
+    self.store:end_run(claimed[1].id, { state = "success" })
+    lu.assertEquals(self.store:claim_runs { runner = runner, limit = 10 }[1].id, ids[2])
+  end
+
   function T:test_what_is_done_or_under_way_is_not_missing()
     local runs = moments(4)
     self.store:create_run(runs[1])
