@@ -80,7 +80,8 @@ end
 
 -- ---- the flow ----
 
-local FLOW_FIELDS = { "timezone", "locale", "on_error", "concurrency", "priority", "deadline_s", "owner", "description", "tags" }
+local FLOW_FIELDS = { "timezone", "locale", "on_error", "concurrency", "priority", "deadline_s",
+  "owner", "description", "tags" }
 local FLOW_MAPS = { params = "param", vars = "variable", constants = "constant", hooks = "hook" }
 
 local function map_changes(list, word, a, b)
