@@ -107,8 +107,8 @@ function Context:output(name, value)
   if kind ~= "string" and kind ~= "number" and kind ~= "boolean" then
     error(("output '%s': text, a number or a boolean wanted, got %s"):format(name, kind), 2)
   end
-  if kind == "string" and not utf8.len(value) then
-    error(("output '%s': text in UTF-8 wanted"):format(name), 2)
+  if kind == "string" and (not utf8.len(value) or value:find("\0", 1, true)) then
+    error(("output '%s': text in UTF-8 without zero bytes wanted"):format(name), 2)
   end
   report(self, { t = "output", name = name, value = value })
 end

@@ -1,13 +1,15 @@
---- Texts: made UTF-8, because they travel as JSON, from bytes that may not be; small words.
+--- Texts: made UTF-8 without zero bytes, because they travel as JSON and PostgreSQL may keep them, from
+--- bytes that may not be; small words.
 
 local text = {}
 
 --- The text itself if it is UTF-8; else with every byte beyond ASCII replaced by a question mark.
+--- So is a zero byte.
 ---@param bytes string
 ---@return string
 function text.clean(bytes)
-  if utf8.len(bytes) then return bytes end
-  return (bytes:gsub("[\x80-\xff]", "?"))
+  if not utf8.len(bytes) then return (bytes:gsub("[\0\x80-\xff]", "?")) end
+  return bytes:find("\0", 1, true) and bytes:gsub("\0", "?") or bytes
 end
 
 --- "1 row", "2 rows": a number and what it counts.
