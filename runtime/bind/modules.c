@@ -108,7 +108,7 @@ static int searcher(lua_State *L)
       return 1;
     }
     snprintf(path, sizeof path, "@%s", file);
-    status = luaL_loadbufferx(L, (const char *)e->text, e->size, path, "t");
+    status = luaL_loadbufferx(L, (const char *)e->text, e->size, path, "bt");
   }
   if (status != LUA_OK)
     return lua_error(L);
