@@ -191,6 +191,19 @@ function why.slot(store, flow, at)
     or "it is due and about to be fired")
 end
 
+local LATE_MS, COUNTED = 60000, 1000
+
+-- Firing times that nobody has dealt with yet, and what will become of them.
+local function due_text(store, flow)
+  if flow.paused_at or not flow.cursor_at then return nil end
+  local now = store:now()
+  local times, more = calendar.between(flow.schedule, flow.cursor_at + 1, now, COUNTED)
+  if #times == 0 or now - times[1] < LATE_MS then return nil end
+  return ("%s%s due since %s; for missed ones the policy is \"%s\""):format(more and "more than " or "",
+    #times == 1 and "a firing time is" or #times .. " firing times are",
+    calendar.show(times[1], flow.schedule.timezone or flow.timezone), (flow.policy.missed or {}).policy or "skip")
+end
+
 --- What keeps a flow from firing, one reason a line; empty when nothing does.
 ---@param store table
 ---@param flow table
@@ -207,6 +220,7 @@ function why.flow(store, flow)
     out[#out + 1] = "its schedule has ended: no firing time is left"
   end
   if flow.schedule and #store:servers() == 0 then out[#out + 1] = "no live 'tidemill serve' on this store" end
+  if flow.schedule then out[#out + 1] = due_text(store, flow) end
   return out
 end
 
