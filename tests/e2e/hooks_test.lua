@@ -217,8 +217,8 @@ function T:test_hostile_text_adds_no_header_and_runs_nothing()
   for _, notice in ipairs(store.db:query "SELECT state, error FROM notices") do
     lu.assertEquals({ notice.state, notice.error }, { "sent" })
   end
-  lu.assertEquals(json.decode(lines_of(self.got)[1].body).message, NASTY)
-  lu.assertEquals(read(self.lab.dir .. "/flow"), ("flow " .. NASTY):gsub("%z", ""))
+  lu.assertEquals(json.decode(lines_of(self.got)[1].body).message, (NASTY:gsub("%z", "?")))
+  lu.assertEquals(read(self.lab.dir .. "/flow"), (("flow " .. NASTY):gsub("%z", "?")))
   lu.assertNil(read(self.lab.dir .. "/pwned"))
   local head = read(self.lab.dir .. "/mail"):match "^(.-)\n\n"
   lu.assertNil(head:find "\nX%-Injected")
