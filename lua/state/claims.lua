@@ -18,25 +18,31 @@ local claims = {}
 local decode = common.decode
 local ACTIVE = "state IN ('queued', 'running', 'paused')"
 
-local FREE = "r.runner IS NULL AND r.backfill IS NULL AND r.state IN ('queued', 'running')"
-
--- A queued run that its flow lets start now, as far as one can see without locks. The
--- condition of a partial index stands in full, for SQLite finds it by that.
-local MAY_START = [[(r.state = 'running' OR (
+-- A queued run that its flow lets start now, as far as one can see without locks.
+local function may_start(db)
+  return ([[(r.state = 'running' OR (
   (r.cause NOT IN ('schedule', 'event')
     OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = r.flow AND f.paused_at IS NOT NULL))
   AND (r.concurrency = 'parallel' OR r.cause = 'manual' OR (
-    NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('queued', 'running', 'paused')
-      AND q.state IN ('running', 'paused') AND q.cause <> 'manual')
-    AND NOT EXISTS (SELECT 1 FROM runs q WHERE q.flow = r.flow AND q.state IN ('queued', 'running', 'paused')
-      AND q.state = 'queued' AND q.cause <> 'manual' AND q.backfill IS NULL AND (q.priority > r.priority
+    NOT EXISTS (SELECT 1 FROM runs q%s WHERE q.flow = r.flow AND q.state IN ('running', 'paused')
+      AND q.cause <> 'manual')
+    AND NOT EXISTS (SELECT 1 FROM runs q%s WHERE q.flow = r.flow AND q.state = 'queued'
+      AND q.cause <> 'manual' AND q.backfill IS NULL AND (q.priority > r.priority
         OR q.priority = r.priority AND (q.scheduled_at, q.id) < (r.scheduled_at, r.id))
       AND (q.cause NOT IN ('schedule', 'event')
-        OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = q.flow AND f.paused_at IS NOT NULL)))))))]]
+        OR NOT EXISTS (SELECT 1 FROM flows f WHERE f.flow = q.flow AND f.paused_at IS NOT NULL)))))))]])
+    :format(db:by "runs_of_flow_started", db:by "runs_of_flow_queued")
+end
 
 local CANDIDATE = [[SELECT r.id, r.flow, r.state, r.cause, r.concurrency, r.backfill, r.priority, r.scheduled_at
   FROM runs r]]
+local FREE = " WHERE r.runner IS NULL AND r.backfill IS NULL AND r.state IN ('queued', 'running') AND "
 local ORDER = " ORDER BY r.priority DESC, r.scheduled_at, r.id LIMIT ?"
+
+-- Runs that any runner may have, those first that go first.
+local function free(self, limit, lock)
+  return self.db:query(CANDIDATE .. self.db:by "runs_to_claim" .. FREE .. may_start(self.db) .. ORDER .. lock, limit)
+end
 
 local function add(list, rows) table.move(rows, 1, #rows, #list + 1, list) end
 
@@ -46,21 +52,23 @@ local LOST_OF_BACKFILL, NEXT_OF_BACKFILL = OF_BACKFILL:format "running", OF_BACK
 -- Closes a backfill of which no run is active, unless one is being made.
 local function close_backfill(self, id)
   if self.db:row("SELECT id FROM backfills WHERE id = ?" .. self.db:lock "skip", id)
-    and not self.db:row("SELECT id FROM runs WHERE backfill = ? AND " .. ACTIVE .. " LIMIT 1", id) then
+    and not self.db:row("SELECT id FROM runs" .. self.db:by "runs_of_backfill" .. " WHERE backfill = ? AND " .. ACTIVE
+      .. " LIMIT 1", id) then
     self.db:exec("UPDATE backfills SET open = 0 WHERE id = ?", id)
   end
 end
 
 -- The next runs of each open backfill, whose mutex is taken.
 local function backfill_candidates(self, limit)
-  local list, skip = {}, self.db:lock "skip"
+  local list, skip, by = {}, self.db:lock "skip", self.db:by "runs_of_backfill"
+  local from = CANDIDATE .. by
   for _, b in ipairs(self.db:query "SELECT id, jobs FROM backfills WHERE open = 1 ORDER BY id") do
     self.db:mutex("tidemill backfill " .. b.id)
-    add(list, self.db:query(CANDIDATE .. LOST_OF_BACKFILL .. ORDER .. skip, b.id, limit))
-    local busy = self.db:row([[SELECT count(*) AS n FROM runs WHERE backfill = ? AND state IN ('queued', 'running',
-      'paused') AND state IN ('running', 'paused')]], b.id).n
+    add(list, self.db:query(from .. LOST_OF_BACKFILL .. ORDER .. skip, b.id, limit))
+    local busy = self.db:row("SELECT count(*) AS n FROM runs" .. by .. " WHERE backfill = ? AND " .. ACTIVE
+      .. " AND state IN ('running', 'paused')", b.id).n
     if busy < b.jobs then
-      local queued = self.db:query(CANDIDATE .. NEXT_OF_BACKFILL .. " AND " .. MAY_START
+      local queued = self.db:query(from .. NEXT_OF_BACKFILL .. " AND " .. may_start(self.db)
         .. " ORDER BY r.backfill_position LIMIT ?" .. skip, b.id, math.min(b.jobs - busy, limit))
       add(list, queued)
       if busy == 0 and #queued == 0 then close_backfill(self, b.id) end
@@ -80,15 +88,15 @@ local function candidates(self, options)
   local list
   if options.root then
     local mine = " AND r.state <> 'paused' AND (r.runner IS NULL OR r.state = 'queued' AND r.runner = ?) AND "
-      .. MAY_START .. ORDER .. skip
+      .. may_start(self.db) .. ORDER .. skip
     list = self.db:query(CANDIDATE .. " WHERE r.id = ? AND r." .. ACTIVE .. mine, options.root, options.runner,
       options.limit)
     add(list, self.db:query(CANDIDATE .. " WHERE r.root_run = ? AND r.root_run <> r.id AND r." .. ACTIVE .. mine,
       options.root, options.runner, options.limit))
   else
-    list = self.db:query(CANDIDATE .. " WHERE " .. FREE .. " AND " .. MAY_START .. ORDER .. skip, options.limit)
-    add(list, self.db:query(CANDIDATE .. " WHERE r.runner = ? AND r.state = 'queued' AND " .. MAY_START .. ORDER
-      .. skip, options.runner, options.limit))
+    list = free(self, options.limit, skip)
+    add(list, self.db:query(CANDIDATE .. " WHERE r.runner = ? AND r.state = 'queued' AND " .. may_start(self.db)
+      .. ORDER .. skip, options.runner, options.limit))
     add(list, backfill_candidates(self, options.limit))
   end
   table.sort(list, goes_first)
@@ -111,8 +119,8 @@ local function busy_flows(self, list)
   table.sort(names)
   for _, flow in ipairs(names) do
     self.db:mutex("tidemill flow " .. flow)
-    busy[flow] = self.db:row([[SELECT 1 AS one FROM runs WHERE flow = ?
-      AND state IN ('queued', 'running', 'paused') AND state <> 'queued' AND cause <> 'manual' LIMIT 1]], flow) ~= nil
+    busy[flow] = self.db:row("SELECT id FROM runs" .. self.db:by "runs_of_flow_started" .. [[ WHERE flow = ?
+      AND state IN ('running', 'paused') AND cause <> 'manual' LIMIT 1]], flow) ~= nil
   end
   return busy
 end
@@ -137,7 +145,7 @@ local function nothing_to_claim(self, options)
       and not self.db:row([[SELECT id FROM runs WHERE root_run = ? AND root_run <> id
       AND state IN ('queued', 'running', 'paused') AND (runner IS NULL OR state = 'queued') LIMIT 1]], options.root)
   end
-  return not self.db:row("SELECT r.id FROM runs r WHERE " .. FREE .. ORDER, 1)
+  return #free(self, 1, "") == 0
     and not self.db:row("SELECT id FROM runs WHERE runner = ? AND state = 'queued' LIMIT 1", options.runner)
     and not self.db:row "SELECT id FROM backfills WHERE open = 1 LIMIT 1"
 end

@@ -6,8 +6,8 @@ local ownership = {}
 ---@return string[] ids
 function ownership:orphans()
   local ids = {}
-  for i, row in ipairs(self.db:query [[SELECT id FROM runs WHERE state = 'running' AND runner IS NULL
-    AND backfill IS NULL AND cause = 'manual' ORDER BY id]]) do ids[i] = row.id end
+  for i, row in ipairs(self.db:query [[SELECT id FROM runs WHERE runner IS NULL AND backfill IS NULL
+    AND state IN ('queued', 'running') AND state = 'running' AND cause = 'manual' ORDER BY id]]) do ids[i] = row.id end
   return ids
 end
 
@@ -46,8 +46,8 @@ end
 function ownership:release_strays(runner, known)
   return self.db:transaction(function()
     local count = 0
-    for _, row in ipairs(self.db:query([[SELECT id FROM runs WHERE runner = ? AND state IN ('running', 'paused')
-      ORDER BY id]] .. self.db:lock "wait", runner)) do
+    for _, row in ipairs(self.db:query([[SELECT id FROM runs WHERE runner = ? AND state <> 'queued'
+      AND state IN ('queued', 'running', 'paused') ORDER BY id]] .. self.db:lock "wait", runner)) do
       if not known[row.id] then
         self.db:exec("UPDATE runs SET runner = NULL, epoch = epoch + 1 WHERE id = ?", row.id)
         self:decide_in(row.id, nil, "handback", "its runner gave it back")

@@ -327,6 +327,11 @@ local LOCKS = { skip = " FOR UPDATE SKIP LOCKED", wait = " FOR UPDATE", share = 
 ---@param how "skip"|"wait"|"share"
 function Face.lock(_, how) return LOCKS[how] end
 
+--- What to put behind a table that is to be read through this index: nothing here, for the
+--- planner knows.
+---@param index string
+function Face.by() return "" end
+
 --- Holds a lock of this name, across all processes, until the transaction ends.
 ---@param name string
 function Face:mutex(name) self:query("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", name) end

@@ -142,8 +142,12 @@ return {
     WHERE runner IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_requested ON runs (runner)
     WHERE request IS NOT NULL AND state IN ('queued', 'running', 'paused');
-  CREATE INDEX runs_of_flow_active ON runs (flow, state, priority DESC, scheduled_at, id)
+  CREATE INDEX runs_of_flow_active ON runs (flow)
     WHERE state IN ('queued', 'running', 'paused');
+  CREATE INDEX runs_of_flow_started ON runs (flow)
+    WHERE state IN ('running', 'paused');
+  CREATE INDEX runs_of_flow_queued ON runs (flow, priority DESC, scheduled_at, id)
+    WHERE state = 'queued';
   CREATE INDEX runs_of_backfill ON runs (backfill, state, backfill_position)
     WHERE backfill IS NOT NULL AND state IN ('queued', 'running', 'paused');
   CREATE INDEX runs_by_deadline ON runs (deadline_at)

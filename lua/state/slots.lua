@@ -75,9 +75,9 @@ local function busy_flows(self, flows)
     end
   end
   if #names == 0 then return busy end
-  for _, row in ipairs(self.db:query(([[SELECT flow, min(id) AS id FROM runs WHERE flow IN (%s)
+  for _, row in ipairs(self.db:query(([[SELECT flow, min(id) AS id FROM runs%s WHERE flow IN (%s)
     AND state IN ('queued', 'running', 'paused') AND cause NOT IN ('manual', 'backfill') GROUP BY flow]])
-    :format(table.concat(marks, ", ")), table.unpack(names))) do
+    :format(self.db:by "runs_of_flow_active", table.concat(marks, ", ")), table.unpack(names))) do
     busy[row.flow] = row.id
   end
   return busy

@@ -63,6 +63,11 @@ end
 ---@param how "skip"|"wait"|"share"
 function Face.lock() return "" end
 
+--- What to put behind a table that is to be read through this index and no other. SQLite knows
+--- nothing of how rows are spread, and takes a large index for a small one.
+---@param index string
+function Face.by(_, index) return " INDEXED BY " .. index end
+
 --- Holds a lock of this name until the transaction ends: here the transaction is one.
 function Face.mutex() end
 
