@@ -173,7 +173,14 @@ end
 local function look_for_root(self)
   if not self.root or self.result or self.runs[self.root] then return end
   local run = self.store:run(self.root)
-  if run and not run.ended_at then return end
+  if run and not run.ended_at then
+    if run.state == "queued" and self.told ~= self.root then
+      self.told = self.root
+      self.log("warn", ("run %s waits: %s"):format(self.root, run.backfill and "others of its backfill run"
+        or ("another run of flow '%s' comes first"):format(run.flow)))
+    end
+    return
+  end
   self.result = run and { state = run.state, message = run.message, error = run.error }
     or { state = "failed", message = "the run is gone from the state store" }
 end

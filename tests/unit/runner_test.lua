@@ -71,6 +71,19 @@ function TestRunner.test_two_runners_keep_one_pool()
   for _, run in ipairs(w.store:runs()) do lu.assertEquals(run.state, "success") end
 end
 
+function TestRunner.test_a_root_that_must_wait_says_so_and_then_runs()
+  local w <close> = world.new { on_file = true }
+  w.script.a = function() return { ok = true, after = 5000 } end
+  w:create { nodes = { { name = "a" } }, cause = "schedule" }
+  w:runner()
+  w:go(100)
+  local run = w:create { nodes = { { name = "b" } }, cause = "rerun", concurrency = "queue" }
+  local h = w:runner { kind = "run", root = run }
+  w:go(9000)
+  lu.assertEquals({ state(w, run), h.over }, { "success", true })
+  lu.assertStrContains(table.concat(w.said, "\n"), ("run %s waits: another run of flow 'f' comes first"):format(run))
+end
+
 -- ---- requests ----
 
 function TestRunner.test_pause_lets_running_nodes_finish_and_resume_goes_on()
