@@ -33,7 +33,8 @@ local RESULT_BYTES = 8192
 ---@param options tidemill.HooksOptions
 function hooks.new(options)
   return setmetatable({ store = options.store, runner = options.runner, project = options.project,
-    start = options.start or hooks.start, clock = options.clock or signal.mono, children = {}, look_at = 0 }, Hooks)
+    start = options.start or hooks.start, clock = options.clock or signal.mono, children = {}, taken = {},
+    look_at = 0 }, Hooks)
 end
 
 -- ---- a child ----
@@ -78,18 +79,15 @@ end
 
 -- ---- steps ----
 
-local function finish(self, child, outcome)
-  child.process:close()
-  self.store:end_notice(child.notice, outcome)
-end
-
+-- A child stays in the list until its outcome is in the store, which may be out of reach.
 local function look_at_children(self, now)
   for i = #self.children, 1, -1 do
     local child = self.children[i]
-    local outcome = child.process:poll()
-    if outcome then
+    child.outcome = child.outcome or child.process:poll()
+    if child.outcome then
+      self.store:end_notice(child.notice, child.outcome)
+      child.process:close()
       table.remove(self.children, i)
-      finish(self, child, outcome)
     elseif now >= child.kill_at then
       child.process:kill(child.killed and "KILL" or "TERM")
       child.killed, child.kill_at = true, now + GRACE_MS
@@ -114,8 +112,15 @@ local function take(self, now, root)
   local room = CHILDREN - #self.children
   if room <= 0 then return end
   local taken = self.store:take_notices(self.runner, room, root)
-  for _, notice in ipairs(taken) do send(self, notice, now) end
+  table.move(taken, 1, #taken, 1, self.taken)
   self.look_at = #taken == room and now or now + LOOK_MS
+end
+
+local function send_taken(self, now)
+  while self.taken[1] do
+    send(self, self.taken[1], now)
+    table.remove(self.taken, 1)
+  end
 end
 
 --- Looks after the children and, now and then, at the outbox.
@@ -123,7 +128,11 @@ end
 function Hooks:step()
   local now = self.clock()
   look_at_children(self, now)
-  if now >= self.look_at then take(self, now) end
+  send_taken(self, now)
+  if now >= self.look_at then
+    take(self, now)
+    send_taken(self, now)
+  end
   if #self.children == 0 then return self.look_at end
   local at = now + CHILD_LOOK_MS
   return #self.children < CHILDREN and math.min(at, self.look_at) or at
@@ -145,6 +154,7 @@ function Hooks:flush(options)
     local now = self.clock()
     look_at_children(self, now)
     take(self, now, options.root)
+    send_taken(self, now)
     if #self.children == 0 or now >= deadline then break end
     if not pcall(proc.poll, {}, 0.02) then break end
   end
@@ -152,14 +162,19 @@ function Hooks:flush(options)
   return (self.store:open_notices(options.root))
 end
 
---- Ends the children; their notices will be sent again.
+--- Ends the children; their notices will be sent again. (If the store is out of reach, that is so once
+--- the runner counts as gone.)
 ---@param reason? string
 function Hooks:close(reason)
-  local children = self.children
-  self.children = {}
+  local children, taken = self.children, self.taken
+  self.children, self.taken = {}, {}
+  local ended = { ok = false, error = errors.new("canceled", reason or "the runner stopped") }
   for _, child in ipairs(children) do
-    finish(self, child, { ok = false, error = errors.new("canceled", reason or "the runner stopped") })
+    local outcome = child.outcome or child.process:poll() or ended
+    child.process:close()
+    pcall(self.store.end_notice, self.store, child.notice, outcome)
   end
+  for _, notice in ipairs(taken) do pcall(self.store.end_notice, self.store, notice, ended) end
 end
 Hooks.__close = function(self) self:close() end
 

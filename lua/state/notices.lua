@@ -16,6 +16,7 @@ local notices = {}
 -- Seconds before each further try, 62 minutes in all; each up to a tenth longer.
 local DELAYS = { 5, 30, 120, 600, 1200, 1800 }
 local MOST_FAILED = 20 -- failed nodes told of
+local STUCK_MS = 600000 -- no try takes so long: its outcome will not come any more
 
 local LISTS = { success = "on_success", failure = "on_failure", late = "on_late" }
 
@@ -79,9 +80,10 @@ function notices:take_notices(runner, limit, root)
     local now = self:now()
     local rows = self.db:query([[SELECT id, run_id, flow, what, target, attempts FROM notices n
       WHERE state IN ('pending', 'sending') AND next_at <= ?
-      AND (state = 'pending' OR NOT EXISTS (SELECT 1 FROM runners r WHERE r.id = n.runner AND r.state = 'alive'))]]
+      AND (state = 'pending' OR next_at <= ?
+        OR NOT EXISTS (SELECT 1 FROM runners r WHERE r.id = n.runner AND r.state = 'alive'))]]
       .. (root and " AND EXISTS (SELECT 1 FROM runs WHERE runs.id = n.run_id AND runs.root_run = ?)" or "")
-      .. (" ORDER BY next_at, id LIMIT %d"):format(limit) .. self.db:lock "skip", now, root)
+      .. (" ORDER BY next_at, id LIMIT %d"):format(limit) .. self.db:lock "skip", now, now - STUCK_MS, root)
     for _, row in ipairs(rows) do
       self.db:exec([[UPDATE notices SET state = 'sending', runner = ?, attempts = attempts + 1, next_at = ?
         WHERE id = ?]], runner, now, row.id)

@@ -367,6 +367,40 @@ function T:test_a_hook_that_hangs_holds_up_nobody()
   lu.assertEquals(store.db:row("SELECT state FROM notices").state, "pending")
 end
 
+function T:test_nothing_is_forgotten_while_the_store_is_out_of_reach()
+  self:receive()
+  local store <close>, runner = notices_of(self, { { webhook = "alerts" }, { shell = "true" } })
+  local down = {}
+  local shaky = setmetatable({}, { __index = function(_, name)
+    return function(_, ...)
+      if down[name] then error(require "tidemill.errors".new("connect", "the store is away"), 0) end
+      return store[name](store, ...)
+    end
+  end })
+  local h <close> = hooks.new { store = shaky, runner = runner, start = start_here(self) }
+  down.notice_facts = true
+  lu.assertFalse((pcall(h.step, h))) -- both are taken
+  lu.assertFalse((pcall(h.step, h)))
+  down.notice_facts, down.end_notice = nil, true
+  h:step()
+  lu.assertEquals(h:active(), 2)
+  lu.assertTrue(require "tests.support.pgtest".eventually(10, function() return not pcall(h.step, h) end))
+  lu.assertFalse((pcall(h.step, h)))
+  down.end_notice = nil
+  until_quiet(h)
+  lu.assertEquals(store.db:query "SELECT DISTINCT state, attempts FROM notices", { { state = "sent", attempts = 1 } })
+  lu.assertEquals(#lines_of(self.got), 1)
+end
+
+function T:test_one_whose_outcome_never_came_is_taken_again()
+  local store <close>, runner, _, clock = notices_of(self, { { shell = "true" } })
+  lu.assertEquals(#store:take_notices(runner, 1), 1)
+  clock.now = clock.now + 599000
+  lu.assertEquals(#store:take_notices(runner, 1), 0)
+  clock.now = clock.now + 2000
+  lu.assertEquals(#store:take_notices(runner, 1), 1)
+end
+
 function T:test_the_terminal_waits_only_so_long()
   self:receive { 0 }
   self.lab:write("f.lua", flow_text("slow", 'on_failure = { webhook = "alerts" }', FAILS))
