@@ -92,7 +92,8 @@ static bool wait_key(struct tm_edit *e)
   while (!tm_cancel_fired(tm_interrupt()) && ready == 0) {
     ready = ppoll(fds, 2, NULL, &before);
     if (ready < 0 && errno == EINTR) {
-      settle_terminal(e);
+      if (!tm_cancel_fired(tm_interrupt()))
+        settle_terminal(e);
       ready = 0;
     }
   }
