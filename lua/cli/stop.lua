@@ -3,8 +3,15 @@
 local operate = require "tidemill.operate"
 local text = require "tidemill.text"
 
+-- Ends a run whose runner died, where no serve is there to take it over.
+local function end_abandoned(store, run)
+  store:reap()
+  return #store:servers() == 0
+    and store:mark_orphan(run.id, ("stopped by %s; its runner was gone"):format(operate.by()))
+end
+
 local function stop_run(store, run, opts)
-  local done = store:request(run.id, "stop")
+  local done = run.state ~= "queued" and end_abandoned(store, run) or store:request(run.id, "stop")
   if opts.wait and not done then operate.follow(store, run.id, { quiet = true }) end
   local now = store:run(run.id)
   if opts.json then

@@ -237,7 +237,8 @@ function runs:restore_run(run, names, reason, runner)
   return self.db:transaction(function()
     local row = locked(self, run)
     if not OVER[row.state] then
-      error(errors.new("conflict", ("run %s has not ended: %s"):format(run, row.state)), 0)
+      error(errors.new("conflict", ("run %s has not ended: %s"):format(run, row.state),
+        { hint = ("tidemill stop %s ends it"):format(run) }), 0)
     end
     local count = 0
     local again = [[UPDATE nodes SET state = 'waiting', message = NULL, ended_at = NULL, next_at = NULL,

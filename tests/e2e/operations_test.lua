@@ -538,6 +538,18 @@ function TestOperations.test_a_run_is_stopped_from_elsewhere()
   y:fails(1, "has ended: canceled", "stop", "last")
 end
 
+function TestOperations.test_a_run_whose_runner_died_is_stopped_and_restored()
+  local child <close> = start_slow()
+  child:kill "KILL"
+  child:wait(10)
+  lu.assertStrContains(y:ok("stop", "last"), "is failed")
+  lu.assertEquals(y:states(), { n = "failed", m = "skipped" })
+  lu.assertStrContains(y:ok("show", "last"), "its runner was gone")
+  y:write("go on", "")
+  y:ok("restore", "last")
+  lu.assertEquals(y:states(), { n = "success", m = "success" })
+end
+
 function TestOperations.test_a_paused_run_starts_nothing_new_until_it_is_resumed()
   local child <close> = start_slow()
   lu.assertStrContains(y:ok("pause", "last"), "what runs goes on to its end, nothing new starts")
