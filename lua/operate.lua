@@ -297,7 +297,7 @@ local function new_display(store, run, opts, clock)
   local nodes, list = store:nodes(run.id), {}
   for i, node in ipairs(nodes) do list[i] = { name = node.node } end
   local display = progress.new { flow = run.flow, run = run.id, nodes = list, json = opts.json, clock = clock,
-    wall = signal.wall, manner = opts.quiet and "quiet" or nil }
+    wall = signal.wall, timezone = run.timezone, manner = opts.quiet and "quiet" or nil }
   for i, node in ipairs(nodes) do -- of a run that goes on: what is done already
     if node.state == "success" then display.nodes[i].state = "success" end
   end

@@ -155,6 +155,7 @@ end
 ---@field nodes {name: string}[]
 ---@field clock fun(): integer
 ---@field wall fun(): integer
+---@field timezone? string  of the times before lines, the flow's (default "UTC")
 ---@field json? boolean
 ---@field manner? "terminal"|"plain"|"json"|"quiet"  (default: what standard error is)
 ---@field out? file*
@@ -175,7 +176,7 @@ end
 ---@param options tidemill.DisplayOptions
 function progress.new(options)
   local self = setmetatable({ flow = options.flow, run = options.run, clock = options.clock, wall = options.wall,
-    nodes = {}, by_name = {}, above = {}, drawn = 0, name_width = 8 }, Display)
+    timezone = options.timezone, nodes = {}, by_name = {}, above = {}, drawn = 0, name_width = 8 }, Display)
   self.manner = options.manner or options.json and "json" or tty.is(2) and not is_dumb() and "terminal" or "plain"
   self.out = options.out or (self.manner == "json" and io.stdout or io.stderr)
   self.colour = self.manner == "terminal" and (os.getenv "NO_COLOR" or "") == ""
@@ -187,7 +188,7 @@ end
 function Display:interval() return self.manner == "terminal" and REDRAW_MS or 60000 end
 
 local function stamp(self)
-  return os.date("%H:%M:%S", self.wall() // 1000)
+  return require("time").format(self.wall() // 1000, "HH:mm:ss", self.timezone)
 end
 
 local function say(self, format, ...)

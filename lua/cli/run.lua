@@ -35,7 +35,7 @@ local function run(opts, args)
     set = set, hooks = opts.hooks,
     display = function(id, nodes)
       return progress.new { flow = model.name, run = id, nodes = nodes, json = opts.json, clock = signal.mono,
-        wall = signal.wall }
+        wall = signal.wall, timezone = model.timezone }
     end,
   }
   return launch.exit_code(result, ex)
