@@ -4,7 +4,7 @@
 ---
 --- STORE is "sqlite:PATH" or a PostgreSQL URI, empty. One process; RUNS (2000) runs of two
 --- nodes each, beside HISTORY (0) runs that have ended. A line for each figure: name, a second.
---- "claim, one by one" is a transaction for each run, as a queue worker that takes single jobs has.
+--- "claims of one run" is a transaction for each, as of a queue's worker that takes single jobs.
 
 local signal = require "tidemill.signal"
 local state = require "tidemill.state"
@@ -30,7 +30,7 @@ end
 local function measure(name, n, f)
   local started = signal.mono()
   f()
-  print(("%-24s %8.0f"):format(name, n * 1000 / math.max(signal.mono() - started, 1)))
+  print(("%-28s %8.0f"):format(name, n * 1000 / math.max(signal.mono() - started, 1)))
 end
 
 local runner = store:register_runner { kind = "serve", lease_ms = 60000 }
@@ -54,22 +54,22 @@ if history > 0 then
   make(history, { state = "success" })
   if store.db.dialect == "postgres" then store.db:exec "ANALYZE runs" end
 end
-measure("make", count, function() make(count) end)
+measure("runs made", count, function() make(count) end)
 local taken
-measure("claim, one by one", count, function() taken = claim(1) end)
-measure("end", count, function() finish(taken) end)
+measure("claims of one run", count, function() taken = claim(1) end)
+measure("runs ended", count, function() finish(taken) end)
 make(count)
-measure("claim, by 10", count, function() taken = claim(10) end)
+measure("claims of 10 runs", count, function() taken = claim(10) end)
 finish(taken)
 make(count)
-measure("claim, by 100", count, function() taken = claim(100) end)
-measure("attempts of a node", count, function()
+measure("claims of 100 runs", count, function() taken = claim(100) end)
+measure("attempts begun and ended", count, function()
   for _, run in ipairs(taken) do
     store:begin_attempt(run.id, "a", 1)
     store:attempt_pid(run.id, "a", 1, 4242)
     store:end_attempt(run.id, "a", 1, { state = "success", node_state = "success", rows = 1 })
   end
 end)
-measure("look for nothing", 2000, function()
+measure("claims of nothing", 2000, function()
   for _ = 1, 2000 do store:claim_runs { runner = "nobody", limit = 10 } end
 end)
