@@ -21,6 +21,7 @@ local time = require "time"
 local dir, where, what = arg[1], arg[2], arg[3]
 proc.run { cmd = { "rm", "-rf", dir }, check = true }
 proc.run { cmd = { "mkdir", "-p", dir }, check = true }
+dir = proc.run({ cmd = { "readlink", "-f", dir }, check = true }).stdout:gsub("\n$", "")
 local url = where == "sqlite" and "sqlite:" .. dir .. "/state.db" or where
 if where ~= "sqlite" then
   local conn <close> = require("pg").connect(where)
@@ -50,7 +51,11 @@ local TWO = ONE .. '\nflow.lua "b" { after = "a", run = function() end },'
 
 local function serve()
   local child = proc.spawn { cmd = { "/proc/self/exe", "serve", "--listen", "none" }, cwd = dir, stderr = "null" }
-  while #store:runners() == 0 do time.sleep(0.05) end
+  local deadline = signal.mono() + 20000
+  while #store:runners() == 0 do
+    assert(signal.mono() < deadline and not child:wait(0), "serve does not start")
+    time.sleep(0.05)
+  end
   return child
 end
 
@@ -67,7 +72,9 @@ local function cpu_ticks(pid)
   return tonumber(user) + tonumber(system)
 end
 
-local function print_figure(name, value) print(("%s %.3g"):format(name, value)) end
+local function print_figure(name, value)
+  print((value >= 1000 and value < math.huge and "%s %.0f" or "%s %.3g"):format(name, value))
+end
 
 local function at(seconds)
   return time.format(seconds, "yyyy-MM-dd HH:mm:ss")
@@ -77,7 +84,9 @@ local figures = {}
 
 function figures.due()
   local due = math.floor(time.now()) + 15
-  for i = 1, 1000 do publish("flow " .. i, ('{ at = "%s" }'):format(at(due)), ONE) end
+  store.db:transaction(function()
+    for i = 1, 1000 do publish("flow " .. i, ('{ at = "%s" }'):format(at(due)), ONE) end
+  end)
   assert(time.now() < due - 1, "publishing took too long")
   local child <close> = serve()
   local deadline = signal.mono() + 120000
