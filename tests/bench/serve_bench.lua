@@ -1,6 +1,6 @@
 --- Scheduling by `tidemill serve`: what the benchmark of scheduling measures, and one figure a line.
 ---
----     tidemill exec serve_bench.lua DIR STATE due|idle|rate
+---     tidemill exec serve_bench.lua DIR STATE due|idle|rate [FLOWS]
 ---
 --- DIR is emptied; STATE is sqlite or a PostgreSQL URI, whose schema "tidemill" is dropped. One
 --- `serve` with default settings does the work, on its own process; this one only publishes and
@@ -8,8 +8,9 @@
 ---
 ---     due   1,000 flows due at one instant: last_claimed_s, last_ended_s, rss_mib
 ---     idle  10,000 published flows of which none is due: cpu_percent of a core, rss_mib
----     rate  58 flows of two nodes, each due every second, spread over it, for 20 s: p50_ms and p99_ms from slot to the
----           start of the first node, p99_end_ms to the end of the run
+---     rate  FLOWS of two nodes, each due every second, spread over it, for 20 s: p50_ms and p99_ms
+---           from slot to the start of the first node, p99_end_ms to the end of the run; "inf" when
+---           runs are still waiting 2 s after the last of those that count
 
 local document = require "tidemill.document"
 local launch = require "tidemill.launch"
@@ -123,8 +124,9 @@ local function percentile(sorted, p)
 end
 
 function figures.rate()
-  for i = 1, 58 do -- spread over the second, as what arrives from outside would be
-    publish("flow " .. i, ('{ every = "1s", from = "2026-01-01 00:00:00.%03d" }'):format(i * 17), TWO)
+  local count = assert(tonumber(arg[4]), "how many flows?")
+  for i = 0, count - 1 do -- spread over the second, as what arrives from outside would be
+    publish("flow " .. i, ('{ every = "1s", from = "2026-01-01 00:00:00.%03d" }'):format(i * 1000 // count), TWO)
   end
   local child <close> = serve()
   time.sleep(22)
