@@ -339,10 +339,10 @@ function runs:late(run)
     if self.db:exec("UPDATE runs SET late_at = ? WHERE id = ? AND late_at IS NULL AND " .. ACTIVE, at, run) == 0 then
       return false
     end
-    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, deadline_at FROM runs
-      WHERE id = ?]], run)
-    self:decide_in(run, nil, "late", ("it has not ended by its deadline, %s UTC"):format(
-      os.date("!%Y-%m-%d %H:%M:%S", (row.deadline_at or at) // 1000)))
+    local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings, deadline_at,
+      timezone FROM runs WHERE id = ?]], run)
+    self:decide_in(run, nil, "late", "it has not ended by its deadline, "
+      .. require("tidemill.calendar").show(row.deadline_at or at, row.timezone))
     local document = self:document(row.version)
     self:add_notices_in(row, document and document.hooks, "late")
     return true

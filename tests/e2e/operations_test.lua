@@ -522,8 +522,9 @@ end
 
 function TestOperations.test_times_of_logs_are_in_the_flows_zone()
   y:flow { settings = 'schedule = { timezone = "Pacific/Kiritimati" },', nodes = 'flow.lua "n" { run = function() print "x" end },' }
-  y:ok("run", "f.lua")
+  local _, live = y:ok("run", "f.lua")
   local shown = y:ok("logs", "last"):match "^(%d+:%d+)"
+  lu.assertStrContains(live.err, shown)
   local at = json.decode(y:ok("logs", "last", "--json")).at
   lu.assertEquals(shown, require "time".format(at // 1000, "HH:mm", "Pacific/Kiritimati"))
 end
