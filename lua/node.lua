@@ -262,7 +262,8 @@ local function prepare(self)
   local common = json.decode(io.stdin:read "a")
   local unbase64 = require("tidemill.sign").unbase64 -- the sources may be in any encoding
   for _, file in pairs(common.stored) do file.text = unbase64(file.text) end
-  local model = check.flow(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true })
+  local model = check.flow(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true,
+    project = common.project and require("tidemill.project").load(common.project) })
   self.model, self.flow, self.timezone = model, model.name, model.timezone
 end
 
@@ -270,6 +271,8 @@ local function attempt(self, prepared, raised, job)
   if not prepared then error(raised, 0) end
   require("tidemill.variables").set(self.model, job.set or {})
   self.set = job.set
+  self.timezone = job.timezone or self.timezone -- as it was when the run was made
+  self.model.timezone = self.timezone
   self.business = require("time").business(self.scheduled, self.timezone)
   return body(self, job)
 end

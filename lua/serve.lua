@@ -241,7 +241,8 @@ end
 ---@param options tidemill.ServeOptions
 function serve.run(options)
   local store = options.store
-  local children <close> = spawner.new { source = function(version) return store:source(version) end }
+  local children <close> = spawner.new { source = function(version) return store:source(version) end,
+    project = options.project.file }
   signal.defer(true)
   local self = new(options, children)
   self.signals = signal.take()

@@ -28,11 +28,13 @@ local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
 
 ---@class tidemill.SpawnerOptions
 ---@field source fun(version: string): {document: table, sources: table}  as Store:source
+---@field project? string  the tidemill.lua that nodes use (default: they look for it from the flow's file)
 
 --- Makes a spawner.
 ---@param options tidemill.SpawnerOptions
 function spawner.new(options)
-  return setmetatable({ source = options.source, children = {}, spares = {}, common = {}, recent = {} }, Spawner)
+  return setmetatable({ source = options.source, project = options.project, children = {}, spares = {}, common = {},
+    recent = {} }, Spawner)
 end
 
 local Child = {}
@@ -59,7 +61,8 @@ local function common_of(self, run)
   local known = self.common[run.version]
   if known then return known end
   local sources = self.source(run.version).sources
-  known = json.encode { file = run.file, text = sources.text, stored = sources.stored, subflows = sources.subflows }
+  known = json.encode { file = run.file, project = self.project, text = sources.text, stored = sources.stored,
+    subflows = sources.subflows }
   self.common[run.version] = known
   table.insert(self.recent, run.version)
   if #self.recent > VERSIONS then self.common[table.remove(self.recent, 1)] = nil end

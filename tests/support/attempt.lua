@@ -14,12 +14,15 @@ local signal = require "tidemill.signal"
 local attempt = {}
 attempt.__index = attempt
 
---- A flow file of a lab (tests/support/lab.lua).
-function attempt.of(l, file)
+--- A flow file of a lab or a desk (tests/support/lab.lua, desk.lua); `common` is added to what
+--- all children of a run are given.
+function attempt.of(l, file, common)
   local path = l.dir .. "/" .. file
   local f <close> = assert(io.open(path))
   local text = require "tidemill.sign".base64(f:read "a")
-  return setmetatable({ common = json.encode { file = path, text = text, stored = {} }, path = path, lab = l }, attempt)
+  local all = { file = path, text = text, stored = {} }
+  for key, value in pairs(common or {}) do all[key] = value end
+  return setmetatable({ common = json.encode(all), path = path, lab = l }, attempt)
 end
 
 local One = {}
