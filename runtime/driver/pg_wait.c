@@ -7,7 +7,8 @@
 **
 ** PQcancel opens a connection of its own and blocks until the postmaster closes it; when the
 ** far side hangs, for ever. So it runs in a detached thread that owns all it needs, and we
-** wait for that thread only so long.
+** wait for that thread only so long. A request that reaches the server before it has begun the
+** statement does nothing there, so requests are repeated until the statement ends.
 */
 #include "driver/pg_impl.h"
 
@@ -21,7 +22,7 @@
 
 #include "base/clock.h"
 
-enum { CANCEL_MS = 3000, DRAIN_MS = 3000 };
+enum { CANCEL_MS = 3000, DRAIN_MS = 3000, RECANCEL_MS = 100 };
 
 bool pg_ready(struct tm_pg *pg, struct tm_error *err)
 {
@@ -213,15 +214,14 @@ static int drop_arrived(PGconn *conn, bool *well)
   return 0;
 }
 
-enum pg_ending pg_drain(struct tm_pg *pg, int64_t ms)
+/* Drains until `deadline`; *well is whether the last result so far was a good one. */
+static enum pg_ending drain_until(struct tm_pg *pg, int64_t deadline, bool *well)
 {
-  int64_t deadline = tm_clock_mono_ms() + ms;
-  bool well = false;
   while (PQstatus(pg->conn) != CONNECTION_BAD) {
     int pending = PQflush(pg->conn);
-    if (drop_arrived(pg->conn, &well) > 0)
+    if (drop_arrived(pg->conn, well) > 0)
       return PQstatus(pg->conn) == CONNECTION_BAD ? PG_LOST
-                                                  : (well ? PG_ENDED_WELL : PG_ENDED);
+                                                  : (*well ? PG_ENDED_WELL : PG_ENDED);
     int64_t left = deadline - tm_clock_mono_ms();
     if (left <= 0)
       return PG_LOST;
@@ -233,6 +233,28 @@ enum pg_ending pg_drain(struct tm_pg *pg, int64_t ms)
       return PG_LOST;
   }
   return PG_LOST;
+}
+
+enum pg_ending pg_drain(struct tm_pg *pg, int64_t ms)
+{
+  bool well = false;
+  return drain_until(pg, tm_clock_mono_ms() + ms, &well);
+}
+
+/* Asks the server to cancel, and again after growing pauses, until the statement has ended. */
+static enum pg_ending cancel_and_drain(struct tm_pg *pg)
+{
+  bool well = false;
+  int64_t pause = RECANCEL_MS, deadline = tm_clock_mono_ms() + DRAIN_MS;
+  for (;;) {
+    request_cancel(pg->conn);
+    int64_t now = tm_clock_mono_ms();
+    int64_t until = now + pause < deadline ? now + pause : deadline;
+    enum pg_ending ending = drain_until(pg, until, &well);
+    if (ending != PG_LOST || PQstatus(pg->conn) == CONNECTION_BAD || until == deadline)
+      return ending;
+    pause *= 2;
+  }
 }
 
 void pg_drop(struct tm_pg *pg)
@@ -252,9 +274,7 @@ enum pg_ending pg_stop(struct tm_pg *pg, bool cancel)
 {
   enum pg_ending ending = PG_LOST;
   if (PQstatus(pg->conn) != CONNECTION_BAD && !pg->background) {
-    if (cancel)
-      request_cancel(pg->conn);
-    ending = pg_drain(pg, DRAIN_MS);
+    ending = cancel ? cancel_and_drain(pg) : pg_drain(pg, DRAIN_MS);
   }
   if (ending == PG_LOST)
     pg_drop(pg);

@@ -45,6 +45,17 @@ function TestInterrupt.test_a_statement_with_parameters()
   interrupt("mark_query", "c:query('SELECT pg_sleep($1) /* mark_query */', 60)")
 end
 
+-- The request often overtakes the statement, and a server that has not begun it does nothing.
+function TestInterrupt.test_a_statement_that_is_cancelled_as_it_is_sent()
+  local conn <close> = pg.connect(URI)
+  for _ = 1, 150 do
+    conn:cancel()
+    fails("canceled", conn.query, conn, "SELECT pg_sleep(60) /* mark_sent */")
+    lu.assertEquals(conn:state(), "idle")
+  end
+  lu.assertEquals(active "mark_sent", 0)
+end
+
 function TestInterrupt.test_an_iteration()
   interrupt("mark_rows", "for _ in c:rows 'SELECT generate_series(1, 1000000000) /* mark_rows */' do end")
 end
