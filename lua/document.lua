@@ -8,6 +8,7 @@
 --- A node's `hash` changes with anything that its author wrote about it except where it stands
 --- in the file. Times are milliseconds since 1970; `to_ms` is the last instant of the period.
 
+local errors = require "tidemill.errors"
 local fingerprint = require "tidemill.fingerprint"
 local flow = require "flow"
 local graph = require "tidemill.graph"
@@ -167,6 +168,34 @@ end
 ---@return string
 function document.hash(made, sources)
   return fingerprint.of { made, sources }
+end
+
+--- The nodes of a document that a run has: all, or those that `only` names, which then are after
+--- each other only. A name that is none of them is an error of kind usage.
+---@param made table
+---@param only? string[]
+---@return table[]
+function document.only(made, only)
+  if not only then return made.nodes end
+  local known, wanted, nodes = {}, {}, {}
+  for i, node in ipairs(made.nodes) do known[i], known[node.name] = node.name, true end
+  for _, name in ipairs(only) do
+    if not known[name] then
+      errors.usage(("the flow has no node '%s'"):format(name),
+        require("tidemill.suggest").hint(name, table.move(known, 1, #known, 1, {}), "nodes"))
+    end
+    wanted[name] = true
+  end
+  for _, node in ipairs(made.nodes) do
+    if wanted[node.name] then
+      local after = {}
+      for _, name in ipairs(node.after) do
+        if wanted[name] then after[#after + 1] = name end
+      end
+      nodes[#nodes + 1] = { name = node.name, kind = node.kind, after = after }
+    end
+  end
+  return nodes
 end
 
 --- Checks what `--set` and the like give against a document (see variables.check_set).

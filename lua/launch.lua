@@ -59,31 +59,6 @@ function launch.holder(store)
   end
 end
 
--- The document's nodes; `only` leaves some out, and what they are after.
-local function chosen_nodes(document, only)
-  if not only then return document.nodes end
-  local known, wanted, nodes = {}, {}, {}
-  for i, node in ipairs(document.nodes) do known[i], known[node.name] = node.name, true end
-  for _, name in ipairs(only) do
-    if not known[name] then
-      local suggest = require "tidemill.suggest"
-      errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, table.move(known, 1, #known, 1, {}),
-        "nodes"))
-    end
-    wanted[name] = true
-  end
-  for _, node in ipairs(document.nodes) do
-    if wanted[node.name] then
-      local after = {}
-      for _, name in ipairs(node.after) do
-        if wanted[name] then after[#after + 1] = name end
-      end
-      nodes[#nodes + 1] = { name = node.name, kind = node.kind, after = after }
-    end
-  end
-  return nodes
-end
-
 -- What a run that is not the one shown tells: its nodes stand under the node that it belongs to.
 local function shown(event, root)
   if event.run == root then return event end
@@ -237,7 +212,7 @@ end
 function launch.run(options)
   local model, store, document = options.model, options.store, require "tidemill.document"
   local made, sources = document.of(model), document.sources(model)
-  local hash, nodes = document.hash(made, sources), chosen_nodes(made, options.only)
+  local hash, nodes = document.hash(made, sources), document.only(made, options.only)
   local business = require("time").business(options.scheduled, model.timezone)
   local id
   local results = launch.execute {

@@ -239,25 +239,6 @@ function operate.some(nodes, opts)
   return list
 end
 
---- The nodes of a document that a run has; `only` names them, nil means all.
----@param document table
----@param only? string[]
-function operate.nodes(document, only)
-  if not only then return document.nodes end
-  local wanted, nodes = {}, {}
-  for _, name in ipairs(only) do wanted[name] = true end
-  for _, node in ipairs(document.nodes) do
-    if wanted[node.name] then
-      local after = {}
-      for _, name in ipairs(node.after) do
-        if wanted[name] then after[#after + 1] = name end
-      end
-      nodes[#nodes + 1] = { name = node.name, kind = node.kind, after = after }
-    end
-  end
-  return nodes
-end
-
 --- The fields of a new run (see Store:create_run) that a version of a flow gives.
 ---@param store table
 ---@param version {document: table, hash: string, number: integer?}
@@ -266,13 +247,14 @@ end
 ---@param only? string[]     these nodes alone
 function operate.new_run(store, version, cause, scheduled, set, only)
   local document = version.document
-  local checked = require("tidemill.document").check_set(document, set or {})
+  local documents = require "tidemill.document"
+  local checked = documents.check_set(document, set or {})
   local business = require("time").business(scheduled / 1000, document.timezone)
   return { flow = document.flow, file = document.file, version = version.hash, version_no = version.number,
     cause = cause, scheduled = scheduled, business = math.floor(business * 1000 + 0.5), timezone = document.timezone,
     priority = document.priority, concurrency = document.concurrency, settings = { set = checked, only = only },
     deadline = document.deadline_s and store:now() + math.floor(document.deadline_s * 1000) or nil,
-    nodes = operate.nodes(document, only) }
+    nodes = documents.only(document, only) }
 end
 
 -- ---- running ----

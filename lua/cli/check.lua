@@ -3,7 +3,7 @@
 local calendar = require "tidemill.calendar"
 local check = require "tidemill.check"
 local document = require "tidemill.document"
-local errors = require "tidemill.errors"
+local options = require "tidemill.cli.options"
 
 local function show_warnings(model)
   for _, warning in ipairs(model.warnings) do
@@ -19,21 +19,11 @@ local function show(model)
 end
 
 local function run(opts, args)
-  local code = 0
-  for _, path in ipairs(args) do
-    local ok, result = pcall(check.flow, path)
-    if ok then
-      show_warnings(result)
-      if not opts.quiet then show(result) end
-    elseif #args == 1 then
-      error(result, 0)
-    else
-      local err = errors.from(result)
-      errors.print(err)
-      code = math.max(code, errors.exit_code(err))
-    end
-  end
-  return code
+  return options.each(args, function(path)
+    local model = check.flow(path)
+    show_warnings(model)
+    if not opts.quiet then show(model) end
+  end)
 end
 
 return {

@@ -184,6 +184,26 @@ local function left_column(option)
   return ("  %s--%s%s"):format(short, option.name, option.value and " " .. option.value or "")
 end
 
+--- Calls `body` for each argument. What it raises ends the command if there is one argument;
+--- of several, the error is printed and the others have their turn.
+---@param args string[]
+---@param body fun(arg: string, i: integer)
+---@return integer  the exit code: the highest of all
+function options.each(args, body)
+  local code = 0
+  for i, arg in ipairs(args) do
+    local ok, raised = pcall(body, arg, i)
+    if not ok and #args == 1 then error(raised, 0) end
+    if not ok then
+      local err = errors.from(raised)
+      io.stdout:flush()
+      errors.print(err)
+      code = math.max(code, errors.exit_code(err))
+    end
+  end
+  return code
+end
+
 --- Breaks `text` into lines of at most `width` letters, each but the first behind `indent`.
 ---@param text string
 ---@param width integer

@@ -3,9 +3,9 @@
 local calendar = require "tidemill.calendar"
 local changes = require "tidemill.changes"
 local document = require "tidemill.document"
-local errors = require "tidemill.errors"
 local launch = require "tidemill.launch"
 local operate = require "tidemill.operate"
+local options = require "tidemill.cli.options"
 
 local function side_of(store, row)
   if not row or not row.hash then return nil end
@@ -70,19 +70,10 @@ end
 
 -- Of several files those that are good are published.
 local function run(opts, args)
-  local code = 0
-  for i, word in ipairs(args) do
+  return options.each(args, function(word, i)
     if i > 1 and not opts.json then print() end
-    local ok, raised = pcall(publish, opts, word)
-    if not ok and #args == 1 then error(raised, 0) end
-    if not ok then
-      local err = errors.from(raised)
-      io.stdout:flush()
-      errors.print(err)
-      code = math.max(code, errors.exit_code(err))
-    end
-  end
-  return code
+    publish(opts, word)
+  end)
 end
 
 return {

@@ -1,5 +1,6 @@
 --- `tidemill restore RUN`: a run that ended goes on with what it did not finish.
 
+local document = require "tidemill.document"
 local operate = require "tidemill.operate"
 
 local function run(opts, args)
@@ -10,7 +11,7 @@ local function run(opts, args)
   return operate.go(store, project, opts, function(runner)
     store.db:transaction(function()
       if version and version.hash ~= found.version and found.ended_at then
-        store:change_version_in(found, version, operate.nodes(version.document, (found.settings or {}).only))
+        store:change_version_in(found, version, document.only(version.document, (found.settings or {}).only))
       end
       store:restore_run(found.id, nil, reason, runner)
     end)
