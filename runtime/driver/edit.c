@@ -45,6 +45,8 @@ struct tm_edit {
   char *line; /* the last one that was typed */
   char *path; /* of the history file, or NULL */
   struct winsize size;
+  sigset_t
+      mask; /* of the caller: SIGWINCH and SIGCONT come in while waiting for a key only */
   bool interrupted;
   bool answered; /* by the completion function */
 };
@@ -81,23 +83,17 @@ static void settle_terminal(struct tm_edit *e)
 /* Waits for a key: true when there is one to read. */
 static bool wait_key(struct tm_edit *e)
 {
-  sigset_t waking, before;
-  sigemptyset(&waking);
-  sigaddset(&waking, SIGWINCH);
-  sigaddset(&waking, SIGCONT);
-  pthread_sigmask(SIG_BLOCK, &waking, &before);
   struct pollfd fds[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
                           {.fd = tm_cancel_fd(tm_interrupt()), .events = POLLIN}};
   int ready = 0;
   while (!tm_cancel_fired(tm_interrupt()) && ready == 0) {
-    ready = ppoll(fds, 2, NULL, &before);
+    ready = ppoll(fds, 2, NULL, &e->mask);
     if (ready < 0 && errno == EINTR) {
       if (!tm_cancel_fired(tm_interrupt()))
         settle_terminal(e);
       ready = 0;
     }
   }
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
   e->interrupted = tm_cancel_fired(tm_interrupt());
   return ready > 0 && !e->interrupted;
 }
@@ -247,7 +243,12 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
   snprintf(e->prompt, sizeof e->prompt, "%s", prompt);
   e->interrupted = false;
   struct sigaction action = {.sa_handler = wake}, winch, cont;
+  sigset_t waking;
   sigemptyset(&action.sa_mask);
+  sigemptyset(&waking);
+  sigaddset(&waking, SIGWINCH);
+  sigaddset(&waking, SIGCONT);
+  pthread_sigmask(SIG_BLOCK, &waking, &e->mask);
   sigaction(SIGWINCH, &action, &winch);
   sigaction(SIGCONT, &action, &cont);
   locale_t before = uselocale(e->utf8);
@@ -258,6 +259,7 @@ enum tm_edit_end tm_edit_line(struct tm_edit *e, const char *prompt, const char 
   uselocale(before);
   sigaction(SIGWINCH, &winch, NULL);
   sigaction(SIGCONT, &cont, NULL);
+  pthread_sigmask(SIG_SETMASK, &e->mask, NULL);
   if (e->interrupted)
     return TM_EDIT_INTERRUPTED;
   if (typed == NULL && count < 0 && error != 0) {

@@ -396,7 +396,7 @@ function TestRepl.test_after_a_suspension_the_line_can_be_edited_as_before()
   t:type "return 'edited', 1"
   t:expect "'edited', 1"
   assert(os.execute(("kill -STOP %s; stty -F %s sane; kill -CONT %s"):format(pid, pts, pid)))
-  moment()
+  t:expect(PROMPT .. "return 'edited', 1") -- drawn again, on a terminal that is set up again
   t:type "\1\4\4\4\4\4\4\4\n" -- Ctrl-A, and "return " goes
   t:expect '"edited"\n1\n'
   t:expect(PROMPT)
