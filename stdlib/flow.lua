@@ -202,13 +202,16 @@ local flow = {}
 
 ---@class flow.WaitFields : flow.NodeFields
 ---Waits for one of: a run of another flow, the previous cycle of this one, an object, a query, new rows.
----@field flow? string       a flow of which a run must have succeeded ...
+---@field flow? string       a flow whose runs must have succeeded, at least one ...
 ---@field node? string       ... or only this node of it
 ---@field at? "same"|"hour"|"day"|"week"|"month"  ... whose scheduled time is the same as this run's, or in
 ---the same hour, day, week (from Monday) or month, in this flow's zone (default "day")
 ---@field offset? string     moves that: at = "week", offset = "-1w" is the week before
 ---@field from? string       instead of at: "-7d" and ...
 ---@field to? string         ... "+0d", offsets from this run's scheduled time, both included
+---@field all? boolean       every scheduled time in that span that has a run so far must have a success, so one
+---that is under way or has failed is waited for, and skipped or missed firings do not count (default); false:
+---one success is enough
 ---@field previous? boolean  the run of this flow (or its `node`) scheduled before this one must have
 ---succeeded, if there is any
 ---@field object? string     "connection:path" must exist; behind a "/" any object

@@ -5,7 +5,7 @@
 --- successor of this runner goes on waiting. Three kinds:
 ---
 ---     probe   the node's process looks itself: the same attempt is started again after `every`
----     flow    a run of a flow, or its node, must have succeeded; the store is asked here
+---     flow    a run of a flow, or its node, must have succeeded, or all in a span; the store is asked here
 ---     run     a subflow: its run is created with the wait in one transaction, so there is one
 ---             only, and the node ends as that run ends; its outputs are those of the run's nodes
 ---
@@ -105,7 +105,8 @@ local REASONS = {
   probe = function(wait) return wait.reason or "not yet" end,
   flow = function(wait)
     return ("waiting for %s%s"):format(wait.previous and "the run before this one"
-      or ("flow '%s'"):format(wait.flow), wait.node and (", node '%s'"):format(wait.node) or "")
+      or ("%sflow '%s'"):format(wait.all and "all runs of " or "", wait.flow),
+      wait.node and (", node '%s'"):format(wait.node) or "")
   end,
 }
 
@@ -153,6 +154,7 @@ function look.flow(ex, record, now)
     ends.fail(ex, record, errors.new("conflict", ("run %s of flow '%s' has failed"):format(run, wait.flow
       or ex.run.flow), { hint = "restore it first: tidemill restore " .. run }), {}, true)
   else
+    if run then record.message = ("run %s of flow '%s' has not succeeded"):format(run, wait.flow or ex.run.flow) end
     record.next_at = now + every_ms(wait)
   end
 end

@@ -109,6 +109,7 @@ nodes.fields = {
     newer_than = { type = "string" },
     every = { type = "duration", min = 1, default = 30 },
     timeout = { type = "duration", positive = true, default = 3600 },
+    all = { type = "boolean" },
     fail_fast = { type = "boolean", default = false },
   },
   check = {
@@ -372,7 +373,8 @@ function finish.loop(spec, report, _, fields)
 end
 
 local WAITS = { -- what is waited for: the field that says so, the fields that go with it
-  { "flow", { node = true, at = true, offset = true, from = true, to = true, fail_fast = true } },
+  { "flow", { node = true, at = true, offset = true, from = true, to = true, all = true,
+    fail_fast = true } },
   { "previous", { node = true, fail_fast = true } },
   { "object", {} },
   { "query", { on = true } },
@@ -411,6 +413,7 @@ function finish.wait_for(spec, report, node)
   elseif spec.what == "flow" and not spec.from then
     spec.at = spec.at or "day"
   end
+  if spec.what == "flow" and spec.all == nil then spec.all = true end
 end
 
 function finish.check(spec, report)

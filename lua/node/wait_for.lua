@@ -44,14 +44,14 @@ local function ms(seconds) return math.floor(seconds * 1000 + 0.5) end
 
 local function wait_for_flow(ctx, spec)
   local wait = { kind = "flow", flow = spec.flow, node = spec.node, previous = spec.previous, every = spec.every,
-    deadline_ms = deadline_of(ctx, spec), fail_fast = spec.fail_fast }
+    deadline_ms = deadline_of(ctx, spec), fail_fast = spec.fail_fast, all = spec.all }
   if spec.previous then
     wait.flow = ctx.flow
   else
     local from, to = period(ctx, spec)
     wait.from_ms, wait.to_ms = ms(from), ms(to)
-    ctx:log("info", "a run of '%s' scheduled from %s to %s is awaited", spec.flow, time.iso(from, ctx.timezone),
-      time.iso(to, ctx.timezone))
+    ctx:log("info", "%s of '%s' scheduled from %s to %s %s awaited", spec.all and "all runs" or "a run", spec.flow,
+      time.iso(from, ctx.timezone), time.iso(to, ctx.timezone), spec.all and "are" or "is")
   end
   return { wait = wait }
 end

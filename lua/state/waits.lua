@@ -40,10 +40,38 @@ local function failure(self, wait)
   if row and (row.state == "failed" or row.state == "canceled") then return "failed", row.id end
 end
 
+-- Of the scheduled times in a span that have no success, a run: one that failed, if there is
+-- such, else the newest. Of several runs of one time the newest counts, or any that succeeded.
+local OPEN = [[SELECT r.id, r.state FROM runs r %s WHERE r.flow = ? AND r.cause <> 'manual' AND r.state <> 'skipped'
+  AND r.scheduled_at >= ? AND r.scheduled_at <= ? AND %s <> 'success'
+  AND NOT EXISTS (SELECT 1 FROM runs o %s WHERE o.flow = r.flow AND o.scheduled_at = r.scheduled_at
+    AND o.cause <> 'manual' AND o.state <> 'skipped' AND (%s = 'success' OR o.id > r.id))
+  ORDER BY CASE WHEN r.state IN ('failed', 'canceled') THEN 0 ELSE 1 END, r.scheduled_at DESC, r.id DESC LIMIT 1]]
+local OPEN_RUN = OPEN:format("", "r.state", "", "o.state")
+local OPEN_NODE = OPEN:format("JOIN nodes n ON n.run_id = r.id AND n.node = ?", "n.state",
+  "JOIN nodes m ON m.run_id = o.id AND m.node = ?", "m.state")
+
+local function open_run(self, wait)
+  if not wait.node then return self.db:row(OPEN_RUN, wait.flow, wait.from_ms, wait.to_ms) end
+  return self.db:row(OPEN_NODE, wait.node, wait.flow, wait.from_ms, wait.to_ms, wait.node)
+end
+
+-- Whether firing times in the span are due that the ledger does not have yet.
+local function is_behind(self, wait)
+  local row = self.db:row([[SELECT schedule FROM flows WHERE flow = ? AND paused_at IS NULL AND schedule IS NOT NULL
+    AND next_at >= ? AND next_at <= ? AND next_at <= ?]], wait.flow, wait.from_ms, wait.to_ms, self:now())
+  return row ~= nil and json.decode(row.schedule).kind ~= "event"
+end
+
 --- How far what a node waits for is: "success" with the run's id (without one: there never was
---- an earlier run to wait for), "failed" with that run's, or nil while there is nothing to tell.
+--- an earlier run to wait for), "failed" with that run's, or nil while there is nothing to tell,
+--- with the run that is not done yet, if it is for one.
+---
+--- Of a flow one success in the span is enough; with `all` each scheduled time in it that has
+--- runs must have one, those that are due included. Skipped and missed firings do not count.
 ---@param run {flow: string, scheduled_at: integer}  the run of the node
----@param wait {flow: string?, node: string?, from_ms: integer?, to_ms: integer?, previous: boolean?}
+---@param wait {flow: string?, node: string?, from_ms: integer?, to_ms: integer?, previous: boolean?,
+---  all: boolean?}
 ---@return "success"|"failed"|nil, string? run
 function waits:awaited(run, wait)
   local found = self:upstream_run { flow = wait.flow or run.flow, node = wait.node, from_ms = wait.from_ms,
@@ -52,6 +80,11 @@ function waits:awaited(run, wait)
     if not found then return "success" end
     if found.state == "failed" or found.state == "canceled" then return "failed", found.id end
     return found.state == "success" and "success" or nil, found.id
+  end
+  if wait.all then
+    local open = open_run(self, wait)
+    if open then return (open.state == "failed" or open.state == "canceled") and "failed" or nil, open.id end
+    if not found or is_behind(self, wait) then return nil end
   end
   if found then return "success", found.id end
   return failure(self, wait)

@@ -131,6 +131,61 @@ function TestWaits.test_a_success_of_the_flow_in_the_span_ends_the_wait()
   lu.assertEquals(#w.log, 2) -- one process
 end
 
+function TestWaits.test_all_runs_of_the_span_are_waited_for()
+  local w = new_world({ { name = "a" } }, waiting_for { flow = "up", all = true, deadline_ms = ZERO + 200000 })
+  local db = w.store.db
+  local function set(run, state) db:exec("UPDATE runs SET state = ? WHERE id = ?", state, run) end
+  local function still(until_ms)
+    w:go(until_ms)
+    lu.assertEquals(w:states(w.run), { a = "polling" })
+  end
+  upstream(w, -5000, "failed") -- before the span
+  upstream(w, 5000, "queued") -- after it
+  upstream(w, -100, "skipped")
+  still(15000) -- none at all
+  local good = upstream(w, 500, "success")
+  local bad, open = upstream(w, -900, "failed"), upstream(w, 0, "running")
+  still(35000)
+  set(open, "success")
+  still(55000)
+  upstream(w, -900, "running") -- it is repeated
+  still(75000)
+  upstream(w, -900, "success")
+  lu.assertEquals(result(w).state, "success")
+  lu.assertEquals({ w.store:run(bad).state, w.store:outputs(w.run).a.run_id }, { "failed", good }) -- the newest
+end
+
+function TestWaits.test_a_node_of_all_runs_of_the_span()
+  local w = new_world({ { name = "a" } }, waiting_for { flow = "up", node = "n", all = true })
+  local one, two = upstream(w, 0, "running"), upstream(w, 100, "running")
+  w.store.db:exec("UPDATE nodes SET state = 'success' WHERE run_id = ?", one)
+  w:go(15000)
+  lu.assertEquals(w:states(w.run), { a = "polling" })
+  w.store.db:exec("UPDATE nodes SET state = 'success' WHERE run_id = ?", two)
+  lu.assertEquals(result(w).state, "success")
+end
+
+function TestWaits.test_firings_that_are_due_are_waited_for()
+  local w = new_world({ { name = "a" } }, waiting_for { flow = "up", all = true })
+  upstream(w, 0, "success")
+  w.store.db:exec([[INSERT INTO flows (flow, file, version_no, schedule, next_at, changed)
+    VALUES ('up', 'f', 1, '{"kind":"cron"}', ?, 1)]], ZERO - 500)
+  w:go(55000)
+  lu.assertEquals(w:states(w.run), { a = "polling" })
+  w.store.db:exec("UPDATE flows SET next_at = ?", ZERO + 86400000)
+  lu.assertEquals(result(w).state, "success")
+end
+
+function TestWaits.test_of_all_runs_a_failed_one_fails_fast_and_is_named_in_the_end()
+  local w = new_world({ { name = "a" } }, waiting_for { flow = "up", all = true, fail_fast = true })
+  local bad = upstream(w, 0, "failed")
+  upstream(w, 500, "success")
+  lu.assertEquals(result(w).error.message, ("run %s of flow 'up' has failed"):format(bad))
+  w = new_world({ { name = "a" } }, waiting_for { flow = "up", all = true, deadline_ms = ZERO + 30000 })
+  bad = upstream(w, 0, "failed")
+  lu.assertEquals(result(w).error.message, ("waited in vain: run %s of flow 'up' has not succeeded"):format(bad))
+end
+
 function TestWaits.test_a_node_of_the_flow_may_be_enough()
   local w = new_world({ { name = "a" } }, waiting_for { flow = "up", node = "n" })
   local run = upstream(w, 0, "failed")
