@@ -54,7 +54,7 @@ local function same(a, b)
 end
 
 local SECONDS = { retry_delay = true, timeout = true, deadline_s = true, window_s = true, every_s = true, pause = true,
-  deadline = true, every = true }
+  deadline = true, max_wait = true, every = true }
 
 -- A value in a word or two, or nil when it takes more.
 local function short(field, value)

@@ -149,7 +149,9 @@ local function check_hooks(built)
       end
     end
   end
-  if built.on_late and not built.deadline then
+  local has_deadline = built.deadline
+  for _, node in ipairs(built.nodes) do has_deadline = has_deadline or node.deadline end
+  if built.on_late and not has_deadline then
     warn(built, built, model.line_of(built, built, "on_late"),
       "the flow has on_late but no deadline, so no run is late")
   end

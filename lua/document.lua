@@ -73,8 +73,8 @@ local function connection_of(node)
   end
 end
 
-local HASHED = { "kind", "after", "vars", "when", "trigger", "retries", "retry_delay", "backoff", "timeout", "priority",
-  "pool", "allow_failure", "spec" }
+local HASHED = { "kind", "after", "vars", "when", "trigger", "retries", "retry_delay", "backoff", "timeout", "max_wait",
+  "deadline", "priority", "pool", "allow_failure", "spec" }
 
 -- Functions and time variables as they are hashed: conditions by text, times by pattern.
 local function plain(value)
@@ -95,7 +95,8 @@ end
 
 local function node_of(node)
   return { name = node.name, kind = node.kind, after = list(node.after), line = node.line, retries = node.retries,
-    retry_delay = node.retry_delay, backoff = node.backoff, timeout = node.timeout, priority = node.priority,
+    retry_delay = node.retry_delay, backoff = node.backoff, timeout = node.timeout, max_wait = node.max_wait,
+    deadline = node.deadline, priority = node.priority,
     pool = node.pool or connection_of(node), allow_failure = node.allow_failure, trigger = node.trigger,
     exactly_once = node.kind == "load" or node.spec.exactly_once == true, hash = node_hash(node) }
 end
@@ -137,9 +138,9 @@ function document.of(model)
   local nodes = json.array {}
   for i, node in ipairs((graph.order(model.nodes))) do nodes[i] = node_of(node) end
   return { format = FORMAT, flow = model.name, file = model.loaded.file, timezone = model.timezone,
-    locale = model.locale, description = model.description, owner = model.owner, tags = list(model.tags), on_error = model.on_error,
-    concurrency = model.concurrency, missed = { policy = model.missed.policy, window_s = model.missed.window },
-    deadline_s = model.deadline, priority = model.priority,
+    locale = model.locale, description = model.description, owner = model.owner, tags = list(model.tags),
+    on_error = model.on_error, concurrency = model.concurrency,
+    missed = { policy = model.missed.policy, window_s = model.missed.window }, deadline_s = model.deadline, priority = model.priority,
     schedule = document.schedule(model.schedule, model.timezone),
     params = params_of(model.params), vars = vars_of(model.vars), constants = vars_of(model.constants),
     settable = json.array(variables.settable(model)), hooks = hooks_of(model), nodes = nodes }

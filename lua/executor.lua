@@ -22,7 +22,12 @@
 --- Timeouts. An attempt past its timeout is cancelled (SIGTERM: the child cancels its queries
 --- and aborts its uploads) and, if it is still there 10 s later, killed. An attempt that is
 --- through before the cancel reaches it counts as a success: its work is done. Time spent
---- waiting between two looks does not count.
+--- waiting between two looks does not count. A node that waits longer for a place than its
+--- max_wait fails without a retry. That wait is not in the store: it begins anew with another
+--- runner, after a pause, and when the store was out of reach.
+---
+--- A node that has not ended so long after the run's start as its deadline says is late. That is
+--- recorded once, with the notices, and has no other effect.
 
 local ends = require "tidemill.executor.ends"
 local errors = require "tidemill.errors"
@@ -69,6 +74,10 @@ local function record_of(self, row, node)
   waits.resume(self, record)
   record.started = row.started_at and now - math.max(wall - row.started_at, 0)
   record.ended = row.ended_at and now - math.max(wall - row.ended_at, 0)
+  if node.deadline and not row.late_at then
+    record.deadline_at = (self.run.started_at or wall) + math.ceil(node.deadline * 1000)
+    record.late_at = now + record.deadline_at - wall
+  end
   return record
 end
 
@@ -212,7 +221,15 @@ function Executor:resume()
   if not self.paused then return end
   self.store:resume_run(self.id)
   self.paused = nil
+  self:wait_afresh()
   self:tell { event = "run", state = "running" }
+end
+
+--- Nodes that wait for a place have waited for something else until now.
+function Executor:wait_afresh()
+  for _, record in ipairs(self.nodes) do
+    if record.ready_at then record.ready_at = self.clock() end
+  end
 end
 
 -- ---- starts ----
@@ -265,6 +282,7 @@ function Executor:start(record)
   local now = self.clock()
   if attempt > record.attempt then record.spent = 0 end
   record.attempt, record.state, record.offered, record.next_at = attempt, "running", nil, nil
+  record.ready_at = nil
   record.cancel, record.kill_at, record.result, record.told = nil, nil, nil, nil
   record.outputs, record.rows, record.bytes, record.detail = {}, nil, nil, nil
   record.started, record.attempt_started = record.started or now, now
@@ -284,7 +302,33 @@ end
 
 -- ---- a step ----
 
+-- When a node has waited too long for a place; nil if it does not wait, or may wait for ever.
+local function most_wait_at(self, record)
+  local most = record.node.max_wait
+  if not most or not record.ready_at or self.paused or self.leaving then return nil end
+  return record.ready_at + math.ceil(most * 1000)
+end
+
+-- What a node waits for that may start.
+local function place_of(self, record)
+  local pool = record.node.pool
+  local limit = pool and self.pool_limit and self.pool_limit(pool)
+  if limit and self.store:pool_taken(pool) >= limit then
+    return ("a place in pool '%s' (%d at once)"):format(pool, limit)
+  end
+  return "a free place, of those that --jobs gives"
+end
+
+-- Offers a node, or fails it if it has been on offer too long.
 local function offer(self, record)
+  local now = self.clock()
+  record.ready_at = record.ready_at or now
+  local until_time = most_wait_at(self, record)
+  if until_time and until_time <= now then
+    ends.refuse(self, record, errors.new("timeout", ("waited %s for %s"):format(ends.seconds((now - record.ready_at)
+      / 1000), place_of(self, record)), { hint = "let max_wait, the pool or --jobs be larger" }))
+    return
+  end
   if record.offered then return end
   record.offered = true
   self.offer(self, record)
@@ -337,6 +381,13 @@ local function look_at_timers(self)
     end
   end
   if self.flush_at and self.flush_at <= now then logs.flush_all(self) end
+  for _, record in ipairs(self.nodes) do
+    if record.late_at and record.late_at <= now and not OVER[record.state] then
+      self.store:late_node(self.id, record.name, record.deadline_at)
+      record.late_at = nil
+      self:tell { event = "late", node = record.name }
+    end
+  end
   if self.late_at and self.late_at <= now then
     self.store:late(self.id)
     self.late_at = nil
@@ -352,6 +403,10 @@ local function next_time(self)
   sooner(self.flush_at)
   sooner(self.late_at)
   for _, record in ipairs(self.nodes) do
+    if not OVER[record.state] then
+      sooner(record.late_at)
+      sooner(most_wait_at(self, record))
+    end
     if record.state == "running" then
       sooner(not record.cancel and record.timeout_at or nil)
       sooner(record.kill_at)

@@ -99,8 +99,9 @@ local function send(self, notice, now)
   local facts = self.store:notice_facts(notice.run_id)
   local ok, process = pcall(function()
     if not facts then error(errors.new("not_found", "the run is gone"), 0) end
-    return self.start(notice, { notice = { id = notice.id, what = notice.what, target = notice.target,
-      attempt = notice.attempts }, facts = facts, project = self.project, version = embedded.version })
+    return self.start(notice, { notice = { id = notice.id, what = notice.what, node = notice.node,
+      target = notice.target, attempt = notice.attempts }, facts = facts, project = self.project,
+      version = embedded.version })
   end)
   if not ok then
     return self.store:end_notice(notice, { ok = false, error = errors.from(process), final = not facts })

@@ -501,6 +501,9 @@ function Runner:step(events)
   if self.outage and self.clock() < self.outage.until_time then
     return math.min(self.outage.until_time, self.held and self.held:ends_at() or math.huge)
   end
+  if self.outage then
+    for _, ex in pairs(self.runs) do ex:wait_afresh() end
+  end
   local ok, raised = pcall(work, self)
   if not ok then
     on_fault(self, raised)
@@ -545,6 +548,7 @@ function Runner:drain(how)
   how = how or "nodes"
   if self.leaving and rank[self.leaving] >= rank[how] then return end
   self.leaving = how
+  for _, ex in pairs(self.runs) do ex.leaving = how ~= "runs" end -- no node of them starts any more
   if how ~= "now" then return end
   self.kill_at = self.clock() + GRACE_MS
   for child in pairs(self.by_child) do child:cancel() end

@@ -152,6 +152,9 @@ function why.story(store, run)
   if run.late_at then
     out[#out + 1] = ("late since %s: its deadline was %s"):format(at(run.late_at), at(run.deadline_at))
   end
+  for _, node in ipairs(store:nodes(run.id)) do
+    if node.late_at then out[#out + 1] = ("node '%s' is late since %s"):format(node.node, at(node.late_at)) end
+  end
   local b = run.backfill and store:backfill(run.backfill)
   if b then out[#out + 1] = ("backfill by %s: %s"):format(b.created_by, text.count(b.total, "run")) end
   return out

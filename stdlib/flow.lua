@@ -90,7 +90,7 @@ local flow = {}
 ---@field deadline? flow.Duration  after the scheduled time: a run that is not over then is late
 ---@field on_success? flow.Hook|flow.Hook[]  told when a run succeeded
 ---@field on_failure? flow.Hook|flow.Hook[]  told when a run failed
----@field on_late? flow.Hook|flow.Hook[]     told when a run passes its deadline
+---@field on_late? flow.Hook|flow.Hook[]     told when a run passes its deadline, or a node its own
 ---@field description? string
 ---@field owner? string
 ---@field tags? string[]
@@ -110,6 +110,10 @@ local flow = {}
 ---@field backoff? number             factor of the delay from retry to retry (default 2, the
 ---delay is capped at one hour)
 ---@field timeout? flow.Duration      the attempt is cancelled after it (default: none)
+---@field max_wait? flow.Duration     a node that may start and gets no place (--jobs, pool) for so long fails,
+---without a retry (default: it waits for ever)
+---@field deadline? flow.Duration     after the run's start: a node that has not ended then is late, which
+---on_late tells; nothing else happens (default: none)
 ---@field allow_failure? boolean      a failure counts as success for the nodes behind it and for the run
 ---(default false)
 ---@field priority? integer           1 to 10, 10 first: among nodes that wait for a place (default 5)

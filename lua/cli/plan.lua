@@ -125,6 +125,8 @@ local function add_policies(out, node, declared)
       units.show_duration(declared.retry_delay)))
   end
   if declared.timeout then add_line(out, "timeout", units.show_duration(declared.timeout)) end
+  if declared.max_wait then add_line(out, "max_wait", units.show_duration(declared.max_wait)) end
+  if declared.deadline then add_line(out, "deadline", units.show_duration(declared.deadline)) end
   if declared.allow_failure then add_line(out, "allow_failure", "true") end
   if declared.pool then add_line(out, "pool", declared.pool) end
   if declared.priority ~= 5 then add_line(out, "priority", declared.priority) end
@@ -213,7 +215,7 @@ local function json_of(model, made, next_time)
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
       trigger = declared.trigger, when = node.when and shown_value(node.when), pool = declared.pool,
       priority = declared.priority, allow_failure = declared.allow_failure, retries = declared.retries,
-      timeout = declared.timeout,
+      timeout = declared.timeout, max_wait = declared.max_wait, deadline = declared.deadline,
       after = json.array(table.move(node.after, 1, #node.after, 1, {})),
       pending = json.array(table.move(node.pending, 1, #node.pending, 1, {})),
       variables = used, spec = spec }

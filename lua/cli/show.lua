@@ -52,6 +52,16 @@ local function settings_text(settings)
   return #parts > 0 and table.concat(parts, "; ") or nil
 end
 
+local function late_nodes_text(store, run)
+  local out = {}
+  for _, node in ipairs(store:nodes(run.id)) do
+    if node.late_at then
+      out[#out + 1] = ("  %s: past its deadline since %s"):format(node.node, calendar.show(node.late_at, run.timezone))
+    end
+  end
+  return out
+end
+
 local function lateness(run, instant)
   if not run.deadline_at then return nil end
   if run.late_at then return ("late: not ended by %s"):format(instant(run.deadline_at)) end
@@ -103,7 +113,8 @@ end
 local function notices_text(store, id)
   local out = {}
   for i, n in ipairs(store:notices(id)) do
-    out[i] = ("  %s of %s: %s%s%s"):format(target_text(n.target), n.what, n.state,
+    out[i] = ("  %s of %s%s: %s%s%s"):format(target_text(n.target), n.what,
+      n.node and (" node '%s'"):format(n.node) or "", n.state,
       n.attempts > 1 and (", %d tries"):format(n.attempts) or "", n.error and ": " .. n.error.message or "")
   end
   return out
@@ -136,6 +147,7 @@ local function print_text(store, run)
     { flow = run.flow, run = run.id, elapsed_ms = elapsed }):gsub("\n$", ""))
   section(out, "attempts", attempts_text(store, run))
   section(out, "waiting", waiting_text(store, run))
+  section(out, "late", late_nodes_text(store, run))
   section(out, "outputs", outputs_text(store, run.id))
   section(out, "subflows", children_text(store, run.id))
   section(out, "notices", notices_text(store, run.id))

@@ -74,6 +74,7 @@ function ends.detach(ex, record)
   end
   record.child, record.timeout_at, record.kill_at, record.spawn_error = nil, nil, nil, nil
   record.waiting, record.wait_until, record.next_at, record.offered = nil, nil, nil, nil
+  record.ready_at = nil
   record.ended = ex.clock()
 end
 
@@ -142,15 +143,30 @@ function ends.fail(ex, record, err, status, final)
   tell(ex, record, what, { error = err, retry_in = delay, tolerated = what.tolerated })
 end
 
---- A node fails whose last attempt was lost, and stays so.
-function ends.give_up(ex, record, err)
-  err.node, err.attempt = record.name, record.attempt
-  local what = { state = "lost", node_state = "failed", message = err.message, error = err,
-    tolerated = record.node.allow_failure or nil, decision = { what = "no retry", reason = err.message } }
-  ex.store:end_attempt(ex.id, record.name, record.attempt, what)
+-- A node fails without a process that could tell why.
+local function fail_node(ex, record, attempt, err, what)
+  err.node, err.attempt = record.name, attempt
+  what.node_state, what.message, what.error = "failed", err.message, err
+  what.tolerated = record.node.allow_failure or nil
+  ex.store:end_attempt(ex.id, record.name, attempt, what)
   ends.detach(ex, record)
+  record.attempt = attempt
   record.state, record.error, record.message, record.tolerated = "failed", err, err.message, what.tolerated
   ex:tell_node(record, { error = err, tolerated = what.tolerated })
+end
+
+--- A node fails whose last attempt was lost, and stays so.
+function ends.give_up(ex, record, err)
+  fail_node(ex, record, record.attempt, err,
+    { state = "lost", decision = { what = "no retry", reason = err.message } })
+end
+
+--- A node fails that waited too long for a place: its attempt has failed before it began, or
+--- between two looks.
+function ends.refuse(ex, record, err)
+  local is_polling = record.state == "polling"
+  fail_node(ex, record, is_polling and record.attempt or record.attempt + 1, err,
+    { state = "failed", unbegun = not is_polling, decision = { what = "timeout", reason = err.message } })
 end
 
 --- The process of an attempt is gone, and what it reported has been read.

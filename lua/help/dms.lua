@@ -25,7 +25,8 @@ What Alibaba Cloud's DMS task orchestration does, and how it is done here.
     conditional branch         flow.branch; also `when` of any node
     script                     flow.shell: a last line of JSON becomes outputs
     ECS, SSH remote command    flow.shell with ssh: command = { "ssh", "host", "..." }
-    dependency check           flow.wait_for: flow, node, previous; also of this flow's last cycle
+    dependency check           flow.wait_for: flow, node, previous; also of this flow's last cycle. It is for all runs
+                               of a span: at = "week", offset = "-1w" are those of the week before
     SQL status check           flow.wait_for: query
     table time-column check    flow.wait_for: table, column, newer_than
     file check                 flow.wait_for: object, on OSS, S3 or a directory
@@ -73,8 +74,7 @@ Events belong together when their scheduled times lie on one date in the flow's 
     resource quota         pools = { rds = 20 } in tidemill.lua: node attempts at once on a connection, across
                            flows and hosts that share a state store
     priority               priority of nodes and flows, 1 to 10, 10 first
-    longest wait           timeout of flow.wait_for; a node that waits for a place is never failed, the flow's
-                           deadline tells that it is late
+    longest wait           max_wait of a node: it then leaves the queue and fails (default none)
     limits                 timeout of a node (default none); no limit on flows, nodes or hours
 
 ## By hand
@@ -100,7 +100,7 @@ canceled.
 ## People
 
     notifications          on_success, on_failure, on_late            tidemill help hooks
-    SLA                    deadline of the flow, timeout of a node
+    SLA                    deadline of the flow, deadline of a node; on_late tells (no default of 18 h)
     owner, stakeholder     `owner`, `description`, `tags` are kept with each version; they grant nothing
     roles                  left out: who may write the files, read the environment and reach the state
                            store may do what tidemill does

@@ -1,7 +1,8 @@
 return [[
 # Hooks
 
-on_success, on_failure and on_late of a flow tell others that a run ended, or passed its deadline:
+on_success, on_failure and on_late of a flow tell others that a run ended, or that it or one of its nodes
+passed its deadline:
 
     on_failure = {
       { webhook = "alerts" },             -- a connection of tidemill.lua
@@ -27,6 +28,7 @@ A POST of JSON; any status from 200 to 299 within 30 s is a success, redirects a
 ends the tries. Certificates are verified.
 
     event         success, failure or late     run           its id
+    node          that is late; absent when it is the run
     flow, flow_version, timezone               cause         schedule, event, backfill, manual ...
     state         of the run                   message       why it failed
     scheduled, business, started, ended        UTC, as 2026-01-31T04:05:06.789Z
@@ -46,7 +48,7 @@ recorded.
 ## Commands
 
 Run by /bin/sh in the folder of tidemill.lua, for 60 s at most; exit code 0 is a success. They know the
-notice from the environment: TIDEMILL_EVENT, _FLOW, _FLOW_VERSION, _RUN, _STATE, _CAUSE, _SCHEDULED,
+notice from the environment: TIDEMILL_EVENT, _NODE, _FLOW, _FLOW_VERSION, _RUN, _STATE, _CAUSE, _SCHEDULED,
 _BUSINESS, _STARTED, _ENDED, _TIMEZONE, _MESSAGE, _FAILED_NODES (a line each), _VERSION, _HOST; and
 have the webhook's JSON on standard input. Nothing is put into the command's text.
 

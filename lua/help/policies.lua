@@ -23,7 +23,7 @@ Runs by hand (`tidemill run`) are in nobody's way.
 
 ## Hooks
 
-on_success, on_failure and on_late tell others, by one of these or a list of them:
+on_success, on_failure and on_late (of the run, or of a node) tell others, by one of these or a list of them:
 
     on_failure = {
       { webhook = "alerts" },             -- a connection of tidemill.lua; JSON, signed
@@ -37,6 +37,12 @@ They are sent by a runner once the run's end is recorded, and tried again if tha
 
     retries, retry_delay, backoff    further attempts; the first pause, the factor of each next
     timeout        an attempt is cancelled after it; a flow.wait_for gives up waiting
+    max_wait       longest wait in the queue: a node that may start, or try again, and gets no place
+                   (--jobs, pool) for so long fails, kind timeout, without a retry (default: none).
+                   A pause and another runner begin that wait anew
+    deadline       counted from the start of the run (the flow's: from its scheduled time): a node that
+                   has not ended then is late. That is recorded once and told by on_late, which
+                   names the node; nothing else happens
     after          the nodes that must be over first
     trigger        what must have become of them
         all_success   all succeeded (default)      one_success   at least one did
@@ -50,6 +56,18 @@ They are sent by a runner once the run's end is recorded, and tried again if tha
     exactly_once   of flow.sql and flow.loop: the transaction also records that it was done, so a
                    repetition after a lost connection or a crash does not do it again; loads always
                    do that (tidemill help exactly-once)
+
+## Waiting for another flow
+
+    flow.wait_for "B" { flow = "B", at = "week", offset = "-1w", timeout = "6h" }
+
+waits for the runs of B whose scheduled time lies in the week before. Each scheduled time that has a run
+must have a success: one that is under way is waited for, and so is one that failed, until it is
+restored, repeated or marked (fail_fast = true fails at once). Firings that are due and not made
+yet are waited for too; skipped, missed and later ones do not count, nor do trial runs; without any run
+it waits. all = false is content with one success. With `node` the same is asked of that node.
+
+## Skips
 
 A node that is skipped skips what needs it, unless the trigger says otherwise. Behind a flow.branch
 whose condition is false, nodes count it as skipped.

@@ -46,8 +46,13 @@ end
 
 local SAID = { success = "succeeded", failure = "failed", late = "is late" }
 
+-- "orders failed", "node 'a' of orders is late"
+local function headline(body)
+  return ("%s%s %s"):format(body.node and ("node '%s' of "):format(body.node) or "", body.flow, SAID[body.event])
+end
+
 local function body_text(body)
-  local lines = { ("%s %s"):format(body.flow, SAID[body.event]), "" }
+  local lines = { headline(body), "" }
   local function add(title, value)
     if value then lines[#lines + 1] = ("%-10s %s"):format(title, tostring(value)) end
   end
@@ -86,7 +91,7 @@ function mail.message(target, body, about)
   local encoded = sign.base64(body_text(body)):gsub(("."):rep(LINE), "%0\n")
   return table.concat({
     "To: " .. table.concat(to, ",\n "),
-    "Subject: " .. mail.encoded(target.subject or ("[tidemill] %s %s"):format(body.flow, SAID[body.event])),
+    "Subject: " .. mail.encoded(target.subject or "[tidemill] " .. headline(body)),
     "Date: " .. os.date("!%a, %d %b %Y %H:%M:%S +0000", about.now),
     ("Message-ID: <%s@%s>"):format(about.id, host),
     "Auto-Submitted: auto-generated",

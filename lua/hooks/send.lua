@@ -40,10 +40,10 @@ function send.body(job)
   for i, node in ipairs(facts.failed or {}) do
     nodes[i] = { node = node.node, attempt = node.attempt, message = node.message, kind = node.kind, code = node.code }
   end
-  return text.clean_all { event = notice.what, flow = facts.flow, run = facts.run, flow_version = facts.version,
-    cause = facts.cause, state = facts.state, scheduled = instant(facts.scheduled), business = instant(facts.business),
-    started = instant(facts.started), ended = instant(facts.ended), timezone = facts.timezone,
-    message = facts.message, failed_nodes = nodes, failed_count = facts.failed_count or #nodes,
+  return text.clean_all { event = notice.what, node = notice.node, flow = facts.flow, run = facts.run,
+    flow_version = facts.version, cause = facts.cause, state = facts.state, scheduled = instant(facts.scheduled),
+    business = instant(facts.business), started = instant(facts.started), ended = instant(facts.ended),
+    timezone = facts.timezone, message = facts.message, failed_nodes = nodes, failed_count = facts.failed_count or #nodes,
     version = job.version, host = host_name() }
 end
 
@@ -84,8 +84,8 @@ end
 -- The facts as environment variables: text without zero bytes.
 local function environment(body)
   local env, failed = {}, {}
-  for _, key in ipairs { "event", "flow", "run", "flow_version", "cause", "state", "scheduled", "business", "started",
-    "ended", "timezone", "message", "version", "host" } do
+  for _, key in ipairs { "event", "node", "flow", "run", "flow_version", "cause", "state", "scheduled", "business",
+    "started", "ended", "timezone", "message", "version", "host" } do
     env["TIDEMILL_" .. key:upper()] = tostring(body[key] == nil and "" or body[key]):gsub("%z", "")
   end
   for i, node in ipairs(body.failed_nodes) do failed[i] = node.node end

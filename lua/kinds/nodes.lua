@@ -22,6 +22,8 @@ nodes.common = {
   retry_delay = { type = "duration", default = 10 },
   backoff = { type = "number", min = 1, max = 100, default = 2 },
   timeout = { type = "duration", positive = true },
+  max_wait = { type = "duration", positive = true },
+  deadline = { type = "duration", positive = true },
   priority = { type = "integer", min = 1, max = 10, default = 5 },
   pool = { type = "string" },
   allow_failure = { type = "boolean", default = false },

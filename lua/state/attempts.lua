@@ -105,6 +105,7 @@ end
 ---@field error? table
 ---@field outputs? table<string, any>  kept if the attempt succeeded
 ---@field decision? {what: string, reason: string}
+---@field unbegun? boolean    the attempt never began: this makes its row
 
 local function keep_outputs(self, run, node, outputs)
   local rows = {}
@@ -126,6 +127,11 @@ function attempts:end_attempt(run, node, attempt, ended)
   local over = ended.node_state ~= "retrying"
   fenced(self, run, function()
     local at = self:now()
+    if ended.unbegun then
+      self.db:exec([[INSERT INTO attempts (run_id, node, attempt, state, started_at) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (run_id, node, attempt) DO NOTHING]], run, node, attempt, ended.state, at)
+      self.db:exec("UPDATE nodes SET attempts = ? WHERE run_id = ? AND node = ?", attempt, run, node)
+    end
     self.db:exec([[UPDATE attempts SET state = ?, ended_at = ?, row_count = ?, bytes = ?, cpu_ms = ?,
       max_rss_bytes = ?, exit_code = ?, exit_signal = ?, error = ? WHERE run_id = ? AND node = ? AND attempt = ?]],
       ended.state, at, ended.rows, ended.bytes, ended.cpu_ms, ended.max_rss_bytes, ended.code, ended.signal,
@@ -171,6 +177,23 @@ function attempts:set_waiting(run, node, waiting, next_at, message)
       WHERE run_id = ? AND node = ?]], json.encode(waiting), next_at, message, run, node)
     self.db:exec([[UPDATE attempts SET state = 'polling', pool = NULL, pid = NULL, probes = probes + 1
       WHERE run_id = ? AND node = ? AND state = 'running']], run, node)
+  end)
+end
+
+--- Records that a node is past its deadline, with the flow's notices, once in the life of a run.
+---@param deadline_at integer
+---@return boolean first
+function attempts:late_node(run, node, deadline_at)
+  return fenced(self, run, function()
+    if self.db:exec("UPDATE nodes SET late_at = ? WHERE run_id = ? AND node = ? AND late_at IS NULL", self:now(), run,
+      node) == 0 then return false end
+    local row = self.db:row("SELECT id, flow, version, version_no, cause, root_run, settings FROM runs WHERE id = ?",
+      run)
+    self:decide_in(run, node, "late", ("it has not ended by its deadline, %s UTC"):format(
+      os.date("!%Y-%m-%d %H:%M:%S", deadline_at // 1000)))
+    local document = self:document(row.version)
+    self:add_notices_in(row, document and document.hooks, "late", node)
+    return true
   end)
 end
 

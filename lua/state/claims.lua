@@ -165,7 +165,7 @@ local function load(self, ids)
     end
     local nodes = {}
     for _, node in ipairs(self.db:query([[SELECT run_id, node, position, kind, upstream, state, attempts, before,
-      lost, lost_row, next_at, waiting, started_at, ended_at, row_count, bytes, message, tolerated FROM nodes
+      lost, lost_row, next_at, waiting, started_at, ended_at, row_count, bytes, message, tolerated, late_at FROM nodes
       WHERE run_id IN (]] .. marks .. ") ORDER BY run_id, position", ...)) do
       local run = by_id[node.run_id]
       node.upstream, node.waiting, node.outputs = json.decode(node.upstream), decode(node.waiting), {}

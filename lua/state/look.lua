@@ -92,8 +92,8 @@ end
 ---@return table[]
 function look:nodes(run)
   local rows = self.db:query([[SELECT node, position, kind, upstream, state, attempts, before, lost, lost_row, next_at,
-    waiting, started_at, ended_at, row_count, bytes, message, tolerated FROM nodes WHERE run_id = ? ORDER BY position]],
-    run)
+    waiting, started_at, ended_at, row_count, bytes, message, tolerated, late_at FROM nodes WHERE run_id = ?
+    ORDER BY position]], run)
   for _, row in ipairs(rows) do
     row.upstream, row.waiting = json.decode(row.upstream), common.decode(row.waiting)
   end
@@ -199,7 +199,7 @@ end
 
 --- The notices of a run: {id, what, target, state, attempts, next_at, error, created_at, ended_at}.
 function look:notices(run)
-  local rows = self.db:query([[SELECT id, what, target, state, attempts, next_at, error, created_at, ended_at
+  local rows = self.db:query([[SELECT id, what, node, target, state, attempts, next_at, error, created_at, ended_at
     FROM notices WHERE run_id = ? ORDER BY created_at, id]], run)
   for _, row in ipairs(rows) do
     row.target = json.decode(row.target)

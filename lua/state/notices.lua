@@ -47,7 +47,8 @@ end
 ---  settings: table|string|nil}
 ---@param hooks? table   document.hooks: on_success, on_failure, on_late, each a list
 ---@param what "success"|"failure"|"late"
-function notices:add_notices_in(run, hooks, what)
+---@param node? string   of the run, which is late; without one it is the run
+function notices:add_notices_in(run, hooks, what, node)
   local list = hooks and hooks[LISTS[what]] or {}
   if #list == 0 then return end
   if is_trial(self, run) then
@@ -55,8 +56,8 @@ function notices:add_notices_in(run, hooks, what)
   end
   local now = self:now()
   for _, target in ipairs(list) do
-    self.db:exec([[INSERT INTO notices (id, run_id, flow, what, target, state, next_at, created_at)
-      VALUES (?, ?, ?, ?, ?, 'pending', ?, ?)]], "msg_" .. signal.random(24), run.id, run.flow, what,
+    self.db:exec([[INSERT INTO notices (id, run_id, flow, what, node, target, state, next_at, created_at)
+      VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?)]], "msg_" .. signal.random(24), run.id, run.flow, what, node,
       json.encode(target), now, now)
   end
 end
@@ -66,6 +67,7 @@ end
 ---@field run_id string
 ---@field flow string
 ---@field what "success"|"failure"|"late"
+---@field node string?     the one that is late
 ---@field target table     one entry of the flow's hooks
 ---@field attempts integer this try included
 ---@field runner string
@@ -78,7 +80,7 @@ end
 function notices:take_notices(runner, limit, root)
   return self.db:transaction(function()
     local now = self:now()
-    local rows = self.db:query([[SELECT id, run_id, flow, what, target, attempts FROM notices n
+    local rows = self.db:query([[SELECT id, run_id, flow, what, node, target, attempts FROM notices n
       WHERE state IN ('pending', 'sending') AND next_at <= ?
       AND (state = 'pending' OR next_at <= ?
         OR NOT EXISTS (SELECT 1 FROM runners r WHERE r.id = n.runner AND r.state = 'alive'))]]
@@ -106,16 +108,16 @@ local TOLD = { success = "the success", failure = "the failure", late = "the del
 function notices:end_notice(notice, outcome)
   self.db:transaction(function()
     local now, name = self:now(), name_of(notice.target)
-    local state, next_at, reason = "sent", now, ("%s was told of %s"):format(name, TOLD[notice.what])
+    local told = TOLD[notice.what] .. (notice.node and (" of node '%s'"):format(notice.node) or "")
+    local state, next_at, reason = "sent", now, ("%s was told of %s"):format(name, told)
     if not outcome.ok then
       local delay, message = DELAYS[notice.attempts], outcome.error and outcome.error.message or "failed"
       state = (outcome.final or not delay) and "failed" or "pending"
       if state == "pending" then
         next_at = now + math.floor(delay * 1000 * (1 + 0.1 * math.random()))
-        reason = ("%s could not be told of %s: %s; again in %d s"):format(name, TOLD[notice.what], message, delay)
+        reason = ("%s could not be told of %s: %s; again in %d s"):format(name, told, message, delay)
       else
-        reason = ("%s was not told of %s, given up after %d: %s"):format(name, TOLD[notice.what], notice.attempts,
-          message)
+        reason = ("%s was not told of %s, given up after %d: %s"):format(name, told, notice.attempts, message)
       end
     end
     local mine = self.db:exec([[UPDATE notices SET state = ?, next_at = ?, error = ?, ended_at = ?

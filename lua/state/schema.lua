@@ -178,6 +178,7 @@ return {
     bytes      BIGINT,
     message    TEXT,                -- why it is in this state
     tolerated  INTEGER NOT NULL DEFAULT 0, -- it failed and was allowed to
+    late_at    BIGINT,              -- when it was seen to be past its deadline
     PRIMARY KEY (run_id, node)
   );
 
@@ -249,6 +250,7 @@ return {
     run_id     TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     flow       TEXT NOT NULL,
     what       TEXT NOT NULL,       -- success failure late
+    node       TEXT,                -- the one that is late; NULL: it is about the run
     target     TEXT NOT NULL,       -- JSON of one entry of the flow's hooks
     state      TEXT NOT NULL,
     attempts   INTEGER NOT NULL DEFAULT 0,

@@ -226,6 +226,25 @@ function T:test_hostile_text_adds_no_header_and_runs_nothing()
   lu.assertNil(head:find "[^\n -~]")
 end
 
+function T:test_a_late_node_is_named()
+  self:receive()
+  local store <close>, runner, run = notices_of(self, {})
+  store.db:transaction(function()
+    store:add_notices_in({ id = run, flow = "f", cause = "schedule", root_run = run, version_no = 3 }, { on_late = {
+      { webhook = "alerts" }, { shell = 'printf "%s %s" "$TIDEMILL_EVENT" "$TIDEMILL_NODE" >node' },
+      { email = "a@b.example" } } },
+      "late", "orders")
+  end)
+  local h <close> = hooks.new { store = store, runner = runner, start = start_here(self) }
+  until_quiet(h)
+  local body = json.decode(lines_of(self.got)[1].body)
+  lu.assertEquals({ body.event, body.node, body.run }, { "late", "orders", run })
+  lu.assertEquals(read(self.lab.dir .. "/node"), "late orders")
+  local text = require("tidemill.sign").unbase64((read(self.lab.dir .. "/mail"):match "\n\n(.*)":gsub("\n", "")))
+  lu.assertStrContains(text, "node 'orders' of ")
+  lu.assertStrContains(store:decisions(run)[1].reason, "was told of the delay of node 'orders'")
+end
+
 function T:test_addresses_that_are_none_are_refused()
   local mail = require "tidemill.hooks.mail"
   for _, good in ipairs { "a@b", "a.b+c@d-e.example", "o'neil@x.org" } do lu.assertTrue(mail.is_address(good), good) end

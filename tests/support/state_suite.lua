@@ -558,6 +558,33 @@ function suite.define(class, make_store)
     lu.assertEquals(store.db:query "SELECT what, state FROM notices", { { what = "late", state = "pending" } })
   end
 
+  function T:test_a_node_past_its_deadline_is_late_once()
+    self.store:save_source("abc", { hooks = { on_late = { { shell = "a" }, { webhook = "b" } } } }, {})
+    local id = claimed(self.store, { cause = "schedule" })
+    lu.assertTrue(self.store:late_node(id, "a", 1700000000000))
+    lu.assertFalse(self.store:late_node(id, "a", 1700000000000))
+    local told = {}
+    for i, notice in ipairs(self.store:notices(id)) do told[i] = notice.what .. " " .. notice.node end
+    lu.assertEquals(told, { "late a", "late a" })
+    local decision = self.store:decisions(id)[1]
+    lu.assertEquals({ decision.node, decision.what, decision.reason },
+      { "a", "late", "it has not ended by its deadline, 2023-11-14 22:13:20 UTC" })
+    self.store:end_run(id, { state = "failed" })
+    self.store:restore_run(id)
+    lu.assertNotNil(self.store:nodes(id)[1].late_at) -- it is known for the life of the run
+  end
+
+  function T:test_an_attempt_may_fail_before_it_began()
+    local id = claimed(self.store)
+    local err = { kind = "timeout", message = "waited" }
+    self.store:end_attempt(id, "a", 1, { state = "failed", node_state = "failed", error = err, message = "waited",
+      unbegun = true })
+    local attempt, node = self.store:attempts(id)[1], self.store:nodes(id)[1]
+    lu.assertEquals({ attempt.attempt, attempt.state, attempt.error.kind, attempt.ended_at }, { 1, "failed", "timeout",
+      attempt.started_at })
+    lu.assertEquals({ node.state, node.attempts, node.message }, { "failed", 1, "waited" })
+  end
+
   function T:test_the_end_of_a_run_and_its_notices_are_one_step()
     self.store:save_source("abc", { hooks = { on_failure = { { shell = "a" }, { webhook = "b" } } } }, {})
     local id = claimed(self.store, { cause = "schedule" })
@@ -827,7 +854,10 @@ function suite.define(class, make_store)
     store:release_strays(me, { [id] = true })
     store:upstream_run { flow = "f", from_ms = 1, to_ms = 2 }
     store:upstream_run { flow = "f", node = "a", previous = true, before_ms = 2 }
+    store:awaited({ flow = "g" }, { flow = "f", from_ms = 1, to_ms = 2, all = true })
+    store:awaited({ flow = "g" }, { flow = "f", node = "a", from_ms = 1, to_ms = 2, all = true })
     store:late(id)
+    store:late_node(id, "a", 5)
     store:end_run(id, { state = "success" })
     store:find_run "last"
     store:nodes(id)

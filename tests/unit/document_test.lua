@@ -34,8 +34,8 @@ local FULL = [[
   params = { region = "eu", day = { default = flow.time "yyyy-MM-dd" }, limit = { type = "integer", description = "rows" } },
   vars = { v = flow.time("yyyy", "+1d"), w = "x" }, constants = { c = 1.5 },
   on_failure = { { email = { "a@b" }, subject = "s" }, { shell = "true" } },
-  flow.sql "second" { on = "rds", sql = "x", after = "first", retries = 2, timeout = 60, exactly_once = true,
-    trigger = "all_done", allow_failure = true, pool = nil, priority = 10 },
+  flow.sql "second" { on = "rds", sql = "x", after = "first", retries = 2, timeout = 60, max_wait = "5m",
+    deadline = 600, exactly_once = true, trigger = "all_done", allow_failure = true, pool = nil, priority = 10 },
   flow.extract "first" { from = "rds", table = "t", to = "lake:a/" },
   flow.load "third" { from = "lake:a/", on = "${c}dw", into = "t", after = { "first", "second" } },]]
 
@@ -59,7 +59,7 @@ function TestDocument.test_it_holds_all_that_runner_and_scheduler_need()
   local second = made.nodes[2]
   second.hash = nil
   lu.assertEquals(second, { name = "second", kind = "sql", after = { "first" }, line = 8, retries = 2, retry_delay = 10,
-    backoff = 2, timeout = 60, priority = 10, pool = "rds", allow_failure = true, trigger = "all_done",
+    backoff = 2, timeout = 60, max_wait = 300, deadline = 600, priority = 10, pool = "rds", allow_failure = true, trigger = "all_done",
     exactly_once = true })
   lu.assertEquals({ made.nodes[1].exactly_once, made.nodes[1].pool }, { false, "rds" })
   lu.assertEquals({ made.nodes[3].exactly_once, made.nodes[3].pool }, { true, "adbpg" })

@@ -167,6 +167,81 @@ function TestExecutor.test_success_that_crosses_the_cancel_counts()
   lu.assertEquals(go(w).state, "success")
 end
 
+-- ---- places and deadlines ----
+
+local function busy(ms) return function() return { ok = true, after = ms } end end
+
+function TestExecutor.test_a_node_that_waits_too_long_for_a_place_fails()
+  local w = new_world({ { name = "a" }, { name = "b", max_wait = 2, retries = 3 }, { name = "c", after = { "b" } },
+    { name = "d", max_wait = 60 } }, { a = busy(5000) }, { jobs = 1, on_error = "continue" })
+  local result = go(w)
+  local message = "waited 2 s for a free place, of those that --jobs gives"
+  lu.assertEquals({ result.state, result.error.kind, result.error.message }, { "failed", "timeout", message })
+  lu.assertEquals(w:states(w.run), { a = "success", b = "failed", c = "skipped", d = "success" })
+  lu.assertEquals(w.log, { "0 start a", "5000 end a", "5000 start d", "5010 end d" }) -- b has left the queue
+  local attempts = w.store:attempts(w.run, "b") -- one that never had a process
+  lu.assertEquals({ #attempts, attempts[1].state, attempts[1].error.kind, attempts[1].pid }, { 1, "failed", "timeout" })
+  lu.assertEquals(attempts[1].started_at, attempts[1].ended_at)
+  lu.assertStrContains(w:decisions(w.run), "timeout: " .. message)
+  lu.assertEquals(w.store:notice_facts(w.run).failed[1].kind, "timeout")
+end
+
+function TestExecutor.test_it_says_which_pool_it_waited_for()
+  local pools = function(name) return name == "db" and 1 or nil end
+  local w = new_world({ { name = "a", pool = "db" }, { name = "b", pool = "db" }, { name = "c", pool = "db", max_wait = 1 } },
+    { a = busy(5000) }, { pools = pools })
+  lu.assertEquals(go(w).error.message, "waited 1 s for a place in pool 'db' (1 at once)")
+  lu.assertEquals(w.host.runner:active().ready, 0)
+end
+
+function TestExecutor.test_a_retry_waits_for_a_place_too_and_a_failure_may_be_allowed()
+  local w = new_world({ { name = "a", max_wait = 1, retries = 5, retry_delay = 1, allow_failure = true },
+    { name = "b", after = { "a" } } }, { a = fails() })
+  w:go(900)
+  w.host.runner.jobs = 0 -- no place any more
+  w:go(2500)
+  lu.assertEquals(w:states(w.run), { a = "failed", b = "waiting" })
+  w.host.runner.jobs = 1
+  lu.assertEquals(go(w).state, "success")
+  local attempts = w.store:attempts(w.run, "a")
+  lu.assertEquals({ #attempts, attempts[1].error.kind, attempts[2].error.kind }, { 2, "io", "timeout" })
+end
+
+function TestExecutor.test_without_max_wait_a_node_waits_for_ever()
+  local w = new_world({ { name = "a" }, { name = "b" } }, { a = busy(3600000) }, { jobs = 1 })
+  lu.assertEquals(go(w).state, "success")
+end
+
+function TestExecutor.test_a_pause_is_no_wait_for_a_place()
+  local w = new_world({ { name = "a" }, { name = "b", max_wait = 2 } }, { a = busy(1500) }, { jobs = 1 })
+  w:go(500)
+  w.store:request(w.run, "pause")
+  w:go(60000)
+  w.store:request(w.run, "resume")
+  lu.assertEquals(go(w).state, "success")
+end
+
+function TestExecutor.test_a_node_past_its_deadline_is_late_once_and_goes_on()
+  local w = world.new()
+  w.script = { a = busy(9000), b = busy(10) }
+  w.run = w:create { cause = "schedule", hooks = { on_late = { { shell = "true" } } }, nodes = { { name = "a", deadline = 5 },
+    { name = "b", after = { "a" }, deadline = 8 }, { name = "c", deadline = 1 } } }
+  w.host = w:runner { root = w.run }
+  w:go(4999)
+  lu.assertEquals(w.store:notices(w.run), {})
+  lu.assertEquals(go(w).state, "success")
+  local told, late = {}, {}
+  for i, notice in ipairs(w.store:notices(w.run)) do told[i] = { notice.what, notice.node } end
+  lu.assertEquals(told, { { "late", "a" }, { "late", "b" } })
+  for _, node in ipairs(w.store:nodes(w.run)) do late[node.node] = node.late_at and node.late_at - 1700000000000 end
+  lu.assertEquals(late, { a = 5000, b = 8000 }) -- c ended in time
+  local _, count = w:decisions(w.run):gsub("late: it has not ended by its deadline, 2023%-11%-14 22:13:2", "")
+  lu.assertEquals(count, 2)
+  lu.assertStrContains(table.concat(require("tidemill.why").story(w.store, w.store:run(w.run)), "\n"),
+    "node 'a' is late since 2023-11-14 22:13:25")
+  lu.assertNil(w.store:run(w.run).late_at)
+end
+
 function TestExecutor.test_an_interrupt_cancels_all_and_a_second_kills()
   local w = new_world({ { name = "a" }, { name = "b" }, { name = "c", after = { "a" } },
     { name = "r", retries = 3, retry_delay = 100 } }, {

@@ -87,7 +87,8 @@ function TestModel.test_short_forms_become_the_one_that_bodies_know()
   lu.assertEquals(rules[3], { kind = "rows", name = "rows", severity = "fail", allowed = 0, min = 1, max = "${bizdate}" })
   lu.assertEquals(rules[4].values, { "1", "true", "x" })
   lu.assertEquals({ rules[5].max, rules[6].within, rules[7].sql, rules[8].to }, { "5", 3600, "SELECT 1", "id" })
-  lu.assertEquals(m.by_name.w.spec, { what = "flow", flow = "B", at = "day", every = 30, timeout = 3600, fail_fast = false })
+  lu.assertEquals(m.by_name.w.spec, { what = "flow", flow = "B", at = "day", every = 30, timeout = 3600, fail_fast = false,
+    all = true })
   lu.assertEquals(m.by_name.w.timeout, 3600)
   lu.assertEquals({ m.by_name.v.spec.what, m.by_name.v.spec.timeout, m.by_name.v.spec.every }, { "table", 10800, 5 })
   lu.assertEquals(m.by_name.s.spec, { command = "true", outputs = { "x" } })
@@ -110,6 +111,17 @@ function TestModel.test_params_hooks_and_schedules()
   lu.assertEquals(m.on_late, { { email = { "a@b" } } })
   local n = m.by_name.n
   lu.assertEquals({ n.priority, n.pool, n.allow_failure, n.trigger }, { 1, "heavy", true, "all_success" })
+end
+
+function TestModel.test_a_node_has_a_longest_wait_and_a_deadline()
+  local m = model_of [[on_late = { shell = "x" }, flow.sql "n" { on = "rds", sql = "x", max_wait = "5m", deadline = "1h" },]]
+  lu.assertEquals({ m.by_name.n.max_wait, m.by_name.n.deadline, m.warnings }, { 300, 3600, {} })
+end
+
+function TestModel.test_a_wait_for_a_flow_is_for_all_its_runs()
+  local m = model_of [[flow.wait_for "a" { flow = "B" }, flow.wait_for "b" { flow = "B", all = false },
+    flow.wait_for "c" { previous = true },]]
+  lu.assertEquals({ m.by_name.a.spec.all, m.by_name.b.spec.all, m.by_name.c.spec.all }, { true, false, nil })
 end
 
 function TestModel.test_what_is_odd_but_may_be_meant_is_a_warning()
@@ -408,6 +420,18 @@ flow.wait_for "d" { flow = "x", from = "-1d", to = "+0d", at = "day", every = 0 
     { 5, "node 'c' needs both 'from' and 'to', or neither" },
     { 6, "node 'd': 'every' wants a duration of at least 1 seconds, got 0" },
     { 6, "node 'd' has 'at' or 'offset' beside 'from' and 'to'" } },
+  ["all of what is one"] = { [[
+flow.wait_for "a" { previous = true, all = true },
+flow.wait_for "b" { flow = "x", all = "yes" },]],
+    { 3, "node 'a' has 'all', which does not go with 'previous'" },
+    { 4, "node 'b': 'all' wants true or false" } },
+  ["a longest wait and a deadline of nothing"] = { [[
+flow.sql "a" { on = "rds", sql = "x", max_wait = 0 },
+flow.sql "b" { on = "rds", sql = "x",
+  deadline = "soon", max_wiat = 5 },]],
+    { 3, "node 'a': 'max_wait' wants" },
+    { 5, "node 'b': 'deadline' wants a duration such as" },
+    { 5, "node 'b' has no field 'max_wiat'", "did you mean 'max_wait'?" } },
   ["a wait for an object nowhere"] = { 'flow.wait_for "a" { object = "lakke:x" },',
     { 3, "unknown connection 'lakke'", "did you mean 'lake'?" } },
   ["rules of a check"] = { [[

@@ -116,12 +116,14 @@ function TestShown.test_policies_of_flow_and_nodes()
   assert_lines(shown [[
     schedule = { cron = "0 30 1 * * ?", timezone = "Asia/Shanghai" }, priority = 7, deadline = "2h",
     on_failure = { { webhook = "alerts" }, { email = { "a@b", "c@d" } } }, on_late = { shell = "late.sh" },
-    flow.sql "a" { on = "rds", sql = "x", retries = 3, timeout = "1h", pool = "heavy" },
+    flow.sql "a" { on = "rds", sql = "x", retries = 3, timeout = "1h", pool = "heavy",
+      max_wait = "10m", deadline = "90m" },
     flow.sql "b" { on = "rds", sql = "x", after = "a", trigger = "all_done", when = { "${a.rows} > 0", "${a.status}" },
       allow_failure = true, priority = 9 },]], {
     "schedule     cron '0 30 1 * * ?' in Asia/Shanghai, next 2026-01-03 01:30:00 Asia/Shanghai",
     "priority     7", "deadline     2h 00m", "on_failure   webhook alerts", "on_failure   email a@b, c@d",
     "on_late      shell late.sh", "1. a (sql)", "retries      3, 10s apart at first", "timeout      1h 00m",
+    "max_wait     10m 00s", "deadline     1h 30m",
     "pool         heavy", "2. b (sql)", "after        a", "trigger      all_done",
     "when         ${a.rows} > 0, and ${a.status}", "allow_failure true", "priority     9",
     "${a.rows} = not known yet  (output of 'a')", "${a.status} = not known yet  (state of 'a')" })

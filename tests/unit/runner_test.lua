@@ -185,6 +185,50 @@ function TestRunner.test_a_run_is_late_while_it_runs_waits_or_is_queued()
   lu.assertEquals(#w.store.db:query("SELECT id FROM notices WHERE run_id = ? AND what = 'late'", running), 1)
 end
 
+function TestRunner.test_a_late_node_is_told_of_once_whoever_runs_it()
+  local w <close> = world.new { on_file = true }
+  w.script.a = forever
+  local run = w:create { cause = "schedule", hooks = { on_late = { { shell = "true" } } },
+    nodes = { { name = "a", deadline = 5 }, { name = "b", after = { "a" }, deadline = 60 } } }
+  local first = w:runner()
+  w:go(10000)
+  w:runner()
+  first:die()
+  w:go(70000)
+  local told = {}
+  for i, notice in ipairs(w.store:notices(run)) do told[i] = notice.node end
+  lu.assertEquals(told, { "a", "b" }) -- b was due under the second one, from the start of the run
+end
+
+function TestRunner.test_with_another_runner_and_after_an_outage_the_wait_for_a_place_begins_anew()
+  local w <close> = world.new { on_file = true }
+  w.script.a = function() return { ok = true, after = 25000 } end
+  local run = w:create { nodes = { { name = "a" }, { name = "b", max_wait = 30 } } }
+  local first = w:runner { jobs = 1 }
+  w:go(10000)
+  first:die()
+  local second = w:runner { jobs = 1 }
+  w:go(30000)
+  lu.assertEquals(w:states(run), { a = "running", b = "waiting" })
+  second:cut(10000)
+  w:go(100000)
+  lu.assertEquals(w:states(run), { a = "success", b = "success" })
+end
+
+function TestRunner.test_a_runner_that_leaves_fails_no_node_for_want_of_a_place()
+  local w <close> = world.new { on_file = true }
+  w.script.a = function() return { ok = true, after = 20000 } end
+  local run = w:create { nodes = { { name = "a" }, { name = "b", max_wait = 5 } } }
+  local first = w:runner { jobs = 1 }
+  w:go(2000)
+  first.runner:drain "nodes"
+  w:go(19000)
+  lu.assertEquals(w:states(run), { a = "running", b = "waiting" })
+  w:runner()
+  w:go(60000)
+  lu.assertEquals(state(w, run), "success")
+end
+
 -- ---- takeover ----
 
 local LEASE = 15000
