@@ -140,8 +140,8 @@ function document.of(model)
   return { format = FORMAT, flow = model.name, file = model.loaded.file, timezone = model.timezone,
     locale = model.locale, description = model.description, owner = model.owner, tags = list(model.tags),
     on_error = model.on_error, concurrency = model.concurrency,
-    missed = { policy = model.missed.policy, window_s = model.missed.window }, deadline_s = model.deadline, priority = model.priority,
-    schedule = document.schedule(model.schedule, model.timezone),
+    missed = { policy = model.missed.policy, window_s = model.missed.window }, deadline_s = model.deadline,
+    priority = model.priority, schedule = document.schedule(model.schedule, model.timezone),
     params = params_of(model.params), vars = vars_of(model.vars), constants = vars_of(model.constants),
     settable = json.array(variables.settable(model)), hooks = hooks_of(model), nodes = nodes }
 end

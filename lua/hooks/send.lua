@@ -43,7 +43,8 @@ function send.body(job)
   return text.clean_all { event = notice.what, node = notice.node, flow = facts.flow, run = facts.run,
     flow_version = facts.version, cause = facts.cause, state = facts.state, scheduled = instant(facts.scheduled),
     business = instant(facts.business), started = instant(facts.started), ended = instant(facts.ended),
-    timezone = facts.timezone, message = facts.message, failed_nodes = nodes, failed_count = facts.failed_count or #nodes,
+    timezone = facts.timezone, message = facts.message, failed_nodes = nodes,
+    failed_count = facts.failed_count or #nodes,
     version = job.version, host = host_name() }
 end
 

@@ -302,7 +302,8 @@ function TestExecutor.test_any_order_of_ends_gives_a_sound_end()
         if math.random() < 0.3 then after[#after + 1] = "n" .. j end
       end
       nodes[i] = { name = "n" .. i, after = after, retries = math.random(0, 2), retry_delay = math.random(),
-        timeout = math.random() < 0.3 and math.random() * 2 or nil }
+        timeout = math.random() < 0.3 and math.random() * 2 or nil,
+        max_wait = math.random() < 0.2 and math.random() or nil, deadline = math.random() * 3 }
       script["n" .. i] = function()
         local r = math.random()
         if r < 0.2 then return { error = errors.new("io", "x"), after = math.random(1, 1000) } end
