@@ -286,7 +286,8 @@ function TestSubflow.test_its_run_has_this_business_time_and_its_outputs_come_ba
     end
     lu.assertEquals(#children, 1)
     lu.assertEquals(children[1].flow, "child")
-    lu.assertStrContains(l:run("logs", r.all:match "run (%S+) of flow 'lab'", "after").out, ("got us-2026-03-01 of %s"):format(children[1].id))
+    lu.assertStrContains(l:run("logs", r.all:match "run (%S+) of flow 'lab'", "after").out,
+      ("got us-2026-03-01 of %s"):format(children[1].id))
   end)
 end
 
