@@ -29,6 +29,7 @@ local serve = {}
 local Serve = { __name = "tidemill.serve" }
 Serve.__index = Serve
 
+local ECHO_MS = 500 -- some senders (timeout, a shell) signal the process and its group: one signal
 local STEP_MS = 1000      -- most between two steps
 local PAGES_MS = 5000     -- age of /metrics
 local HEALTH_S = 15       -- without a step for so long /healthz says 503
@@ -192,7 +193,8 @@ local function schedule(self)
 end
 
 local function drain(self)
-  self.draining = signal.mono() + self.drain_ms
+  self.signalled = signal.mono()
+  self.draining = self.signalled + self.drain_ms
   self.log:line("info", "drain", { drain_ms = self.drain_ms, runs = self.runner:active().runs,
     message = "nothing more is started; what runs may finish" })
   self.runner:drain(self.drain_ms > 0 and "nodes" or "now")
@@ -202,7 +204,7 @@ local function on_signals(self)
   local count = signal.take()
   if count > self.signals and not self.draining then
     drain(self)
-  elseif count > self.signals then
+  elseif count > self.signals and signal.mono() - self.signalled >= ECHO_MS then
     self.log:line("warn", "drain", { message = "what runs is killed" })
     self.runner:drain "now"
     self.runner:kill()

@@ -79,14 +79,27 @@ static void child_descriptors(const struct child *c)
     syscall(SYS_close_range, report + 1, UINT_MAX, 0);
 }
 
+/* Our handlers must not run here, in memory that is the parent's. What the terminal or a service
+** manager sent to the parent's group meanwhile is not for a child with a group of its own. */
+static void reset_signals(bool own_group)
+{
+  static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGWINCH};
+  for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++) {
+    void (*before)(int) =
+        signal(caught[i], own_group ? SIG_IGN : SIG_DFL); /* ignoring forgets */
+    signal(caught[i], before == SIG_IGN ? SIG_IGN : SIG_DFL);
+  }
+  signal(SIGPIPE, SIG_DFL);
+}
+
 /* Only what may run between vfork and exec. */
 __attribute__((noreturn)) static void child(const struct child *c)
 {
   const struct tm_proc_options *o = c->options;
   sigset_t none;
-  signal(SIGPIPE, SIG_DFL); /* the rest that we catch is reset by exec */
   if (o->group && setpgid(0, 0) != 0)
     child_fail(c, STEP_SETUP);
+  reset_signals(o->group);
   if (o->death_signal != 0) {
     if (prctl(PR_SET_PDEATHSIG, o->death_signal) != 0)
       child_fail(c, STEP_SETUP);

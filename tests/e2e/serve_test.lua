@@ -212,7 +212,10 @@ function TestServe.test_a_second_signal_kills_what_runs()
   local s <close> = serving.start(d)
   s:wait_for(10, node_runs)
   s:kill "TERM"
+  s:kill "TERM" -- the same signal, sent to the process and to its group
   s:wait_for(5, function(line) return line.event == "drain" end)
+  require "time".sleep(0.6)
+  lu.assertEquals(query(d, "SELECT state FROM attempts")[1].state, "running")
   local told = signal.mono()
   lu.assertEquals(s:stop(), 0, s.text)
   lu.assertTrue(signal.mono() - told < 5000 * PATIENCE)

@@ -241,4 +241,46 @@ function TestProc.test_no_descriptor_is_left_behind()
   lu.assertEquals(count(), before)
 end
 
+-- Starts children while its group is signalled; says how many ended as they should, and how
+-- many signals it took.
+local STARTER = [[
+  local proc, signal = require "proc", require "tidemill.signal"
+  signal.defer(true)
+  io.stdout:write "ready\n"
+  io.stdout:flush()
+  local children, good = {}, 0
+  for i = 1, 300 do children[i] = proc.spawn { cmd = { "/bin/sh", "-c", "exit 7" } } end
+  local taken = signal.take()
+  for _, child in ipairs(children) do
+    local ok, status
+    repeat
+      ok, status = pcall(child.wait, child, 10)
+      signal.take()
+    until ok
+    if status.code == 7 then good = good + 1 end
+  end
+  print(good, taken)
+  os.exit(true)
+]]
+
+function TestProc.test_a_signal_to_the_group_is_not_for_children_that_leave_it()
+  local path = os.tmpname()
+  local file = assert(io.open(path, "w"))
+  file:write(STARTER)
+  file:close()
+  local starter <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", path }, stdout = "pipe" }
+  lu.assertEquals(starter:read(1, 10), "ready\n")
+  local sent, text = 0, ""
+  repeat
+    starter:kill "HUP"
+    sent = sent + 1
+    local more = starter:read(1, 0.0005)
+    text = text .. (more or "")
+  until not more or text:find "\n"
+  os.remove(path)
+  local good, taken = text:match "^(%d+)%s+(%d+)"
+  lu.assertEquals(tonumber(good), 300, text)
+  lu.assertTrue(tonumber(taken) <= sent, ("%s signals of %d"):format(taken, sent))
+end
+
 os.exit(lu.LuaUnit.run())
