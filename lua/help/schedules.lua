@@ -33,8 +33,8 @@ day-of-week 1 is Sunday.
 ## every, at
 
 `every` counts from `from`, else from midnight of 1970-01-01 in the zone, in elapsed time: "1d" is 24
-hours also where clocks change. `at` fires once; if it has passed when the flow is published, it is a
-missed firing.
+hours also where clocks change. `at` fires once. Nothing fires for times before the flow was
+published: an `at` that has passed never does.
 
 ## from, to
 
@@ -53,5 +53,7 @@ too, unless trial = false. The run is scheduled for the latest of their schedule
 
 A run belongs to its scheduled time, however late it starts, and its time variables to the
 business time, a day before (`tidemill help variables`). Each firing time is a slot: whatever
-becomes of it, run, skipped or missed, is recorded once. See `tidemill help policies`.
+becomes of it, run, skipped or missed, is recorded once; long runs of missed ones share a record.
+A slot that `tidemill serve` comes to more than a minute late (its --grace) is a missed one. See
+`tidemill help policies`.
 ]]
