@@ -194,6 +194,10 @@ end
 function claims:claim_runs(options)
   if options.limit < 1 or nothing_to_claim(self, options) then return {} end
   local list = self.db:transaction(function()
+    -- Its row is held: who declares it gone waits, and then gives back these runs as well.
+    local alive = self.db:row("SELECT 1 AS one FROM runners WHERE id = ? AND state = 'alive'" .. self.db:lock "share",
+      options.runner)
+    if not alive then return {} end
     local ids = choose(self, options)
     local at = self:now()
     common.in_lists(ids, function(marks, ...)

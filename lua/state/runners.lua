@@ -76,11 +76,30 @@ local function take_over(self, row, reason)
   end)
 end
 
+-- Runs that a runner took as it was declared gone: it was stopped in the middle of that, say. None looks
+-- for them with the living.
+local function orphans(self)
+  local found = self.db:query [[SELECT DISTINCT runs.runner, kind, host FROM runs
+    LEFT JOIN runners ON runners.id = runs.runner
+    WHERE runs.runner IS NOT NULL AND runs.state IN ('queued', 'running', 'paused')
+    AND (runners.state IS NULL OR runners.state <> 'alive')]]
+  local gone = {}
+  for _, row in ipairs(found) do
+    local runs = self.db:transaction(function()
+      return hand_back(self, row.runner, ("its runner %s is gone"):format(row.runner))
+    end)
+    if #runs > 0 then
+      gone[#gone + 1] = { runner = row.runner, kind = row.kind or "serve", host = row.host or "", runs = runs }
+    end
+  end
+  return gone
+end
+
 --- Declares runners gone that are, and gives their runs back.
 ---@param me? string  the runner that asks, which is not judged
 ---@return {runner: string, kind: string, host: string, runs: string[]}[]
 function runners:reap(me)
-  local here, gone, now = common.this_process(), {}, self:now()
+  local here, gone, now = common.this_process(), orphans(self), self:now()
   for _, row in ipairs(self.db:query [[SELECT id, kind, host, boot, pid, process_start, lease_until FROM runners
     WHERE state = 'alive' ORDER BY id]]) do
     local dead = common.is_gone(row, here)

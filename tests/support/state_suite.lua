@@ -414,6 +414,29 @@ function suite.define(class, make_store)
     lu.assertEquals(self.store:attempts(id)[1].state, "lost")
   end
 
+  function T:test_a_runner_that_was_declared_gone_claims_nothing()
+    local one, two = serve(self.store), serve(self.store)
+    local id = self.store:create_run(a_run())
+    self.store:leave(one)
+    lu.assertEquals(claim(self.store, one), {})
+    lu.assertEquals(claim(self.store, two), { id })
+  end
+
+  -- As when it was stopped in the middle of its claim, and went on after that.
+  function T:test_what_a_runner_took_as_it_was_declared_gone_is_given_back()
+    local one, two = serve(self.store), serve(self.store)
+    local id = self.store:create_run(a_run())
+    claim(self.store, one)
+    self.store:begin_attempt(id, "a", 1)
+    self.store.db:exec("UPDATE runners SET state = 'gone' WHERE id = ?", one)
+    local gone = self.store:reap(two)
+    lu.assertEquals({ #gone, gone[1].runner, gone[1].kind, gone[1].runs }, { 1, one, "serve", { id } })
+    fails("conflict", "LOST", self.store.begin_attempt, self.store, id, "b", 1)
+    lu.assertEquals(self.store:reap(two), {})
+    lu.assertEquals(claim(self.store, two), { id })
+    lu.assertEquals(self.store:attempts(id)[1].state, "lost")
+  end
+
   function T:test_what_waits_between_attempts_survives_a_takeover()
     local one, two = serve(self.store), serve(self.store)
     local id = self.store:create_run(a_run())
