@@ -346,7 +346,8 @@ function TestRunner.test_a_run_that_was_taken_away_is_forgotten_and_its_children
   local h = w:runner()
   w.script.b = function() return { ok = true, after = 3000 } end
   w:go(500)
-  w.store.db:exec("UPDATE runs SET epoch = epoch + 1, runner = 'other' WHERE id = ?", run)
+  local other = w.store:register_runner { kind = "serve", lease_ms = 3600000 }
+  w.store.db:exec("UPDATE runs SET epoch = epoch + 1, runner = ? WHERE id = ?", other, run)
   for _, ex in pairs(h.runner.runs) do -- something to write
     if ex.id == run then ex:stop "stopped" end
   end
