@@ -26,6 +26,8 @@ local REPORT, JOB = "/proc/self/fd/3", 4
 local PROGRESS_MS = 200
 local ACK_SECONDS = 60
 local CANCEL_SECONDS = 10 -- from the first signal to the last resort
+local MOST_TEXT = 64 << 10 -- bytes of a line of the log, and of a text of an error
+local MOST_OUTPUT = 1 << 20
 
 ---@class tidemill.Context
 ---@field run_id string
@@ -87,16 +89,34 @@ function Context:progress(p)
   self.last_progress = nil
 end
 
---- Adds a line to the log of the attempt; formats like string.format if there is more.
+-- How much of a text there is room for: whole letters, if it is UTF-8.
+local function room_for(bytes, from)
+  local last = from + MOST_TEXT - 1
+  if last >= #bytes then return #bytes end
+  for i = last + 1, last - 2, -1 do
+    if bytes:byte(i) & 0xC0 ~= 0x80 then return i - 1 end
+  end
+  return last
+end
+
+--- Adds a line to the log of the attempt; formats like string.format if there is more. What is
+--- longer than 64 KiB becomes several.
 ---@param level "debug"|"info"|"warn"|"error"
 ---@param format string
 function Context:log(level, format, ...)
   local line = select("#", ...) > 0 and format:format(...) or tostring(format)
   if self.model then line = self.model.project:scrub(line) end
-  for one in (line .. "\n"):gmatch "([^\n]*)\n" do report(self, { t = "log", level = level, line = one }) end
+  for one in (line .. "\n"):gmatch "([^\n]*)\n" do
+    local from = 1
+    repeat
+      local last = room_for(one, from)
+      report(self, { t = "log", level = level, line = one:sub(from, last) })
+      from = last + 1
+    until from > #one
+  end
 end
 
---- Hands a value on to the nodes behind this one: text (UTF-8), a number or a boolean.
+--- Hands a value on to the nodes behind this one: text (UTF-8, at most 1 MiB), a number or a boolean.
 ---@param name string
 ---@param value string|number|boolean
 function Context:output(name, value)
@@ -109,6 +129,10 @@ function Context:output(name, value)
   end
   if kind == "string" and (not utf8.len(value) or value:find("\0", 1, true)) then
     error(("output '%s': text in UTF-8 without zero bytes wanted"):format(name), 2)
+  end
+  if kind == "string" and #value > MOST_OUTPUT then
+    error(errors.new("data", ("output '%s' is larger than %d bytes"):format(name, MOST_OUTPUT),
+      { hint = "a variable is for few and small values; keep many in a table" }), 0)
   end
   report(self, { t = "output", name = name, value = value })
 end
@@ -251,7 +275,12 @@ local function plain(err, depth)
   local copy = {}
   for key, value in pairs(err) do
     local kind = type(value)
-    if kind == "string" or kind == "number" or kind == "boolean" then copy[key] = value end
+    if kind == "string" then
+      local last = room_for(value, 1)
+      copy[key] = last == #value and value or ("%s... (%d bytes more)"):format(value:sub(1, last), #value - last)
+    elseif kind == "number" or kind == "boolean" then
+      copy[key] = value
+    end
   end
   if type(err.cause) == "table" and depth < 4 then copy.cause = plain(err.cause, depth + 1) end
   return copy

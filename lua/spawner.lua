@@ -24,7 +24,7 @@ local REPORT, JOB = 3, 4
 local SPARES, VERSIONS = 2, 8
 local JOB_SECONDS = 10 -- to take a job that is larger than a pipe
 local STREAMS = { [1] = "stdout", [2] = "stderr" }
-local MAX_LINE, MAX_REPORT = 64 << 10, 64 << 20
+local MAX_LINE, MAX_REPORT = 64 << 10, 8 << 20
 
 ---@class tidemill.SpawnerOptions
 ---@field source fun(version: string): {document: table, sources: table}  as Store:source
@@ -133,7 +133,8 @@ end
 ---@param job table  run_id, node, attempt, upstream, sessions ... (lua/executor.lua)
 function Spawner:start(run, job)
   local handle = employ(self, run, job)
-  local child = setmetatable({ handle = handle, partial = { "", "", "" } }, Child)
+  local child = setmetatable({ handle = handle, partial = {} }, Child)
+  for fd = 1, 3 do child.partial[fd] = { bytes = 0 } end -- pieces of a line without its end yet
   self.children[#self.children + 1] = child
   child.pid = handle:pid()
   return child
@@ -156,26 +157,37 @@ local function line_event(child, fd, line)
   local ok, message = pcall(json.decode, line)
   if ok and type(message) == "table" then return { child = child, type = "message", message = message } end
   return { child = child, type = "line", stream = "stderr",
-    line = "malformed report: " .. text.clean(line) }
+    line = "malformed report: " .. text.clean(line:sub(1, MAX_LINE)) }
 end
 
--- Reads what there is; false at the end.
+-- The line that ends with these bytes; what came of it before is no longer pending.
+local function whole(partial, bytes)
+  if partial.bytes == 0 then return bytes end
+  partial[#partial + 1] = bytes
+  local line = table.concat(partial)
+  for i = 1, #partial do partial[i] = nil end
+  partial.bytes = 0
+  return line
+end
+
+-- Reads what there is; false at the end. Only what is new is looked at, however long a line gets.
 local function read(child, fd, events)
   local bytes = child.handle:read(fd, 0)
   if bytes == nil then return false end
-  local pending, from = child.partial[fd] .. bytes, 1
-  while true do -- not by a pattern: on a long line without an end it would try from every byte
-    local stop = pending:find("\n", from, true)
+  local partial, from = child.partial[fd], 1
+  while true do
+    local stop = bytes:find("\n", from, true)
     if not stop then break end
-    events[#events + 1] = line_event(child, fd, pending:sub(from, stop - 1))
+    events[#events + 1] = line_event(child, fd, whole(partial, bytes:sub(from, stop - 1)))
     from = stop + 1
   end
-  pending = pending:sub(from)
-  if #pending > (STREAMS[fd] and MAX_LINE or MAX_REPORT) then
-    events[#events + 1] = line_event(child, fd, pending)
-    pending = ""
+  if from <= #bytes then
+    partial[#partial + 1] = bytes:sub(from)
+    partial.bytes = partial.bytes + #bytes - from + 1
   end
-  child.partial[fd] = pending
+  if partial.bytes > (STREAMS[fd] and MAX_LINE or MAX_REPORT) then
+    events[#events + 1] = line_event(child, fd, whole(partial, ""))
+  end
   return bytes ~= ""
 end
 
@@ -186,7 +198,9 @@ local function finish(child, events)
     if not child.closed or not child.closed[fd] then
       while read(child, fd, events) do end
     end
-    if child.partial[fd] ~= "" then events[#events + 1] = line_event(child, fd, child.partial[fd]) end
+    if child.partial[fd].bytes > 0 then
+      events[#events + 1] = line_event(child, fd, whole(child.partial[fd], ""))
+    end
   end
   child.handle:close()
   child.ended = true

@@ -95,4 +95,23 @@ function TestNode.test_an_output_that_nobody_gave_is_told()
   lu.assertStrContains(result.error.message, "no node before 'n' gave the output 'x'")
 end
 
+function TestNode.test_texts_of_any_size_are_cut_before_they_are_reported()
+  local result, one = run [[flow.lua "n" { run = function(ctx)
+    ctx:log("info", ("\u{e9}"):rep(70000))
+    ctx:output("fits", ("x"):rep(1 << 20))
+    error("a" .. ("\u{e9}"):rep(70000))
+  end },]]
+  lu.assertEquals({ #one.logs[1], #one.logs[2], #one.logs[3] }, { 65536, 65536, 140000 - 2 * 65536 })
+  lu.assertEquals(#one.outputs.fits, 1 << 20)
+  local kept, more = result.error.message:match "^(.*)%.%.%. %((%d+) bytes more%)$"
+  lu.assertTrue(utf8.len(kept) ~= nil and #kept <= 65536 and #kept > 65000)
+  lu.assertTrue(tonumber(more) > 140000 - 65536)
+end
+
+function TestNode.test_an_output_that_is_too_large_is_an_error_not_lost()
+  local result, one = run [[flow.lua "n" { run = function() return { v = ("x"):rep((1 << 20) + 1) } end },]]
+  lu.assertEquals({ result.ok, result.error.message }, { false, "output 'v' is larger than 1048576 bytes" })
+  lu.assertNil(one.outputs.v)
+end
+
 os.exit(lu.LuaUnit.run())

@@ -132,6 +132,29 @@ function TestSpawner.test_reports_come_as_events_and_the_end_comes_last()
   lu.assertNil(h.killed) -- it has ended
 end
 
+function TestSpawner.test_a_line_may_come_in_pieces_and_a_long_one_is_broken_up()
+  local s = new()
+  s:start(run "a", {})
+  local h, lines = launched[1], {}
+  local function say(fd, bytes, ended)
+    h.says, h.ended = { [fd] = bytes }, ended
+    for _, event in ipairs(s:poll(0)) do
+      if event.type == "line" then lines[#lines + 1] = event.line end
+    end
+  end
+  say(1, "on")
+  say(1, "e\ntw")
+  say(1, "")
+  say(1, "o")
+  say(1, "\n\nthree\n")
+  lu.assertEquals(lines, { "one", "two", "", "three" })
+  lines = {}
+  for _ = 1, 9 do say(3, ("x"):rep(1 << 20)) end -- no report is that long
+  lu.assertEquals({ #lines, #lines[1] }, { 1, #"malformed report: " + (64 << 10) })
+  say(2, "last", true)
+  lu.assertEquals(lines[2], "last")
+end
+
 function TestSpawner.test_an_answer_is_a_line_and_never_raises()
   local s = new()
   local child = s:start(run "a", {})
