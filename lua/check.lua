@@ -14,6 +14,7 @@ local sandbox = require "tidemill.sandbox"
 local statements = require "tidemill.statements"
 local suggest = require "tidemill.suggest"
 local variables = require "tidemill.variables"
+local clean = require "tidemill.text".clean
 
 local check = {}
 
@@ -396,6 +397,41 @@ local function check_nodes(built)
   end
 end
 
+-- ---- texts ----
+
+-- The field in which a text is that the store cannot keep; nil if there is none.
+local function bad_text(value, field)
+  if type(value) == "string" then
+    return (not utf8.len(value) or value:find("\0", 1, true)) and field or nil
+  elseif type(value) ~= "table" then
+    return nil
+  end
+  for key, one in pairs(value) do
+    local inner = type(key) ~= "string" and field or field and field .. "." .. clean(key) or clean(key)
+    local found = bad_text(key, inner) or bad_text(one, inner)
+    if found then return found end
+  end
+end
+
+-- What a flow says of itself is kept as JSON. (Its SQL and commands may be in any encoding.)
+local function check_texts(built)
+  local made = require("tidemill.document").of(built)
+  local hint = "write it in UTF-8, without zero bytes"
+  for _, one in ipairs(made.nodes) do
+    local node, field = built.by_name[one.name], bad_text(one)
+    if field then
+      model.complain(built, node, model.line_of(built, node, field:match "^[^.]*"),
+        ("node '%s': %s is not text in UTF-8"):format(clean(node.name), field), hint)
+    end
+  end
+  made.nodes = nil
+  local field = bad_text(made)
+  if field then
+    model.complain(built, built, model.line_of(built, built, field:match "^[^.]*"),
+      ("flow '%s': %s is not text in UTF-8"):format(clean(built.name), field == "flow" and "its name" or field), hint)
+  end
+end
+
 ---@class tidemill.CheckOptions
 ---@field text? string                a stored version instead of the file ...
 ---@field stored? table               ... with what it requires (see sandbox.load)
@@ -421,6 +457,7 @@ function check.flow(path, opts)
   check_hooks(built)
   if not opts.text then check_others(built, opts) end
   check_nodes(built)
+  if #built.problems == 0 then check_texts(built) end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built
 end

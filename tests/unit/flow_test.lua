@@ -569,6 +569,23 @@ function TestBadFlows.test_a_text_that_is_all_faults_is_refused_in_a_moment()
   lu.assertTrue(os.time() - start < (os.getenv "TM_SANITIZER" ~= "" and 60 or 10))
 end
 
+function TestBadFlows.test_what_the_store_cannot_keep_is_not_utf_8()
+  local function message(body)
+    local ok, err = pcall(check.flow, d:flow("enc.lua", body))
+    return ok and "valid" or err.message
+  end
+  for body, want in pairs {
+    ['owner = "\\xff",\nflow.shell "a" { command = "true" },'] = "flow 'f': owner is not text in UTF-8",
+    ['on_failure = { email = "a@b.c", subject = "\\xff" },\nflow.shell "a" { command = "true" },']
+      = "flow 'f': hooks.on_failure.subject is not text in UTF-8",
+    ['flow.shell "\\xff" { command = "true" },'] = "3: node '?': name is not text in UTF-8",
+    ['flow.shell "a" { command = "true",\nvars = { v = "\\0" } },'] = "4: node 'a': vars.v is not text in UTF-8",
+    ['flow.shell "a" { command = "echo \\xff" },'] = "valid", -- goes to the shell as it is
+  } do
+    lu.assertStrContains(message(body), want)
+  end
+end
+
 function TestBadFlows.test_run_refuses_them_too()
   d:flow("bad.lua", 'flow.sql "a" { on = "rds", sql = "x", after = "a" },')
   local r = d:run("plan", "bad.lua")
