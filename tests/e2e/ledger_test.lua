@@ -291,11 +291,11 @@ function TestAttempts.test_a_repeated_load_does_nothing_and_says_what_was_done()
   lu.assertEquals(count "dst", 2 * ROWS) -- a rerun is another run
 end
 
--- Stops attempt 1 at a random moment, lets attempt 2 do the work, and wakes attempt 1 again.
-local function stop_and_take_over(node, run, longest, known)
+-- Stops attempt 1 after `moment` seconds, lets attempt 2 do the work, and wakes attempt 1 again.
+local function stop_and_take_over(node, run, moment, known)
   local attempts = attempt.of(l, "f.lua")
   local one <close> = attempts:start { run_id = run, node = node, attempt = 1 }
-  one:serve(math.random() * longest)
+  one:serve(moment)
   one:kill "STOP"
   proc.poll({}, 0.02)
   local two <close> = attempts:start { run_id = run, node = node, attempt = 2, sessions = known and one.sessions or nil }
@@ -309,7 +309,7 @@ function TestAttempts.test_a_sleeper_cannot_commit_beside_its_successor()
   local slept = 0
   for i = 1, 24 do
     local run = "sleep" .. i
-    local first, second, one, two = stop_and_take_over("in", run, 0.25, i % 2 == 0)
+    local first, second, one, two = stop_and_take_over("in", run, 0.25 * (i - math.random()) / 24, i % 2 == 0)
     lu.assertTrue(second.ok, second.error and second.error.message)
     lu.assertEquals(two.outputs, { rows = ROWS })
     lu.assertEquals(count "dst", ROWS * i, run)
@@ -331,7 +331,7 @@ function TestAttempts.test_a_sleeping_exactly_once_node_runs_once()
   local slept = 0
   for i = 1, 16 do
     local run = "sleep" .. i
-    local first, second = stop_and_take_over("sql", run, 0.2, i % 2 == 0)
+    local first, second = stop_and_take_over("sql", run, 0.2 * (i - math.random()) / 16, i % 2 == 0)
     lu.assertTrue(second.ok, second.error and second.error.message)
     lu.assertEquals(count("ran", run), 1)
     assert_ledger(run, "sql")
