@@ -276,6 +276,27 @@ local function keep_passwords(self, conninfo)
   if userinfo or conninfo:find "password" then keep_secret(self, conninfo) end
 end
 
+local TELLING = 8 -- bytes of a word in a URL that may be a key
+
+-- A webhook's URL is a secret, and so is what of it a server or a proxy may repeat: its password,
+-- what is behind the host, and the long words in that.
+local function keep_url(self, url)
+  if not url then return end
+  keep_secret(self, url)
+  local authority, behind = url:match "^%a[%w+.-]*://([^/?#]*)(.*)$"
+  if not authority then return end
+  local password = authority:match "^[^:]*:(.*)@"
+  keep_secret(self, password)
+  keep_secret(self, password and unescape(password))
+  keep_secret(self, behind)
+  for word in behind:gmatch "[^/?#&=]+" do
+    if #word >= TELLING then
+      keep_secret(self, word)
+      keep_secret(self, unescape(word))
+    end
+  end
+end
+
 --- A text without any secret that this project has handed out.
 ---@param text string
 ---@return string
@@ -364,6 +385,7 @@ function Project:store(name)
   for _, key in ipairs(STORE_OPTIONS) do
     if connection.fields[key] ~= nil then
       opts[key] = resolve(connection, key)
+      if key == "proxy" then keep_url(self, opts[key]) end
       if SECRETS[key] then keep_secret(self, opts[key]) end
     end
   end
@@ -388,9 +410,9 @@ function Project:webhook(name)
   for _, key in ipairs(WEBHOOK_OPTIONS) do
     if connection.fields[key] ~= nil then found[key] = resolve(connection, key) end
   end
-  keep_secret(self, found.url)
+  keep_url(self, found.url)
   keep_secret(self, found.secret)
-  keep_secret(self, found.proxy)
+  keep_url(self, found.proxy)
   if not found.url:lower():find "^https?://" then
     errors.usage(("connection '%s': 'webhook' wants https://... or http://..."):format(name))
   end

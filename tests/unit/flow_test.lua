@@ -579,7 +579,7 @@ function TestBadFlows.test_what_the_store_cannot_keep_is_not_utf_8()
     ['on_failure = { email = "a@b.c", subject = "\\xff" },\nflow.shell "a" { command = "true" },']
       = "flow 'f': hooks.on_failure.subject is not text in UTF-8",
     ['flow.shell "\\xff" { command = "true" },'] = "3: node '?': name is not text in UTF-8",
-    ['flow.shell "a" { command = "true",\nvars = { v = "\\0" } },'] = "4: node 'a': vars.v is not text in UTF-8",
+    ['vars = { v = "\\0" }, flow.shell "a" { command = "true" },'] = "flow 'f': vars.v is not text in UTF-8",
     ['flow.shell "a" { command = "echo \\xff" },'] = "valid", -- goes to the shell as it is
   } do
     lu.assertStrContains(message(body), want)

@@ -101,6 +101,20 @@ function TestProject.test_secrets_are_scrubbed_from_every_text()
   end
 end
 
+function TestProject.test_what_a_server_may_repeat_of_a_webhooks_url_is_scrubbed()
+  for url, repeated in pairs {
+    ["https://hooks.example/services/T0/B0/XyZsecret99"] = "Cannot POST /services/T0/B0/XyZsecret99",
+    ["https://hooks.example/in?token=XyZsecret99"] = "no such token: XyZsecret99",
+    ["https://hooks.example/in?token=XyZ%2Fsecret99"] = "no such token: XyZ/secret99",
+    ["https://bob:XyZsecret99@hooks.example/"] = "bob, XyZsecret99 is wrong",
+  } do
+    local p = load_text(("return { connections = { a = { webhook = %q } } }"):format(url))
+    p:webhook "a"
+    lu.assertNotStrContains(p:scrub(repeated), "secret99")
+    lu.assertEquals(p:scrub "hooks.example did not answer", "hooks.example did not answer")
+  end
+end
+
 function TestProject.test_locations_and_state_are_taken_apart()
   local p = load_text 'return { connections = { a = { file = "store" } } }'
   for _, bad in ipairs { "a", "a:", "a:/x", "a:x/../y", "nobody:x/" } do
