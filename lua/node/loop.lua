@@ -6,7 +6,7 @@
 --- are never looked into.
 ---
 --- A loop that is `exactly_once` records each batch in the target's ledger, in its transaction: a
---- repeated attempt goes on behind the batches that were committed.
+--- repeated attempt goes on behind the turns that were committed.
 
 local errors = require "tidemill.errors"
 local once = require "tidemill.once"
@@ -103,20 +103,24 @@ local function run_batch(ctx, conn, spec, first, last, vars_of, claim)
   return rows or 0
 end
 
--- All batches but those that an earlier attempt has committed; returns the rows of all.
+-- How many turns earlier attempts have committed, and the rows of those. A restored run may go on
+-- with another version, whose batches are larger or smaller: turns count, not batches.
+local function committed(ctx, conn, claim)
+  local turns, rows = 0, 0
+  for key, count in pairs(claim and claim:pieces(conn) or {}) do
+    turns, rows = math.max(turns, tonumber(key:match "^turns %d+ to (%d+)$") or 0), rows + count
+  end
+  if turns > 0 then ctx:log("info", "turns 1 to %d were committed by an earlier attempt", turns) end
+  return turns, rows
+end
+
+-- All turns that are left, batch by batch; returns the rows of all.
 local function run_batches(ctx, conn, spec, count, vars_of, claim)
-  local done = claim and claim:pieces(conn) or {}
-  local rows, paused = 0, true
-  for first = 1, count, spec.batch do
+  local done, rows = committed(ctx, conn, claim)
+  for first = done + 1, count, spec.batch do
     local last = math.min(first + spec.batch - 1, count)
-    local known = done[("turns %d to %d"):format(first, last)]
-    if known then
-      ctx:log("info", "turns %d to %d were committed by an earlier attempt", first, last)
-    else
-      if not paused and spec.pause > 0 then time.sleep(spec.pause) end
-      known, paused = run_batch(ctx, conn, spec, first, last, vars_of, claim), false
-    end
-    rows = rows + known
+    if first > done + 1 and spec.pause > 0 then time.sleep(spec.pause) end
+    rows = rows + run_batch(ctx, conn, spec, first, last, vars_of, claim)
     ctx:progress { rows = rows, detail = ("turn %d of %d"):format(last, count) }
   end
   return rows

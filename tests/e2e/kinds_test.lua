@@ -334,7 +334,7 @@ function TestLoop.test_a_repeated_exactly_once_loop_goes_on_where_it_failed()
   local r = l:run("restore", "last")
   lu.assertEquals(r.code, 0, r.all)
   lu.assertEquals(values(), "x2 x3 x6 x6") -- turn 4 alone, with the gate open
-  lu.assertStrContains(log "n", "turns 3 to 3 were committed by an earlier attempt")
+  lu.assertStrContains(log "n", "turns 1 to 3 were committed by an earlier attempt")
 end
 
 -- ---- branch, when ----

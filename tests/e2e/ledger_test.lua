@@ -384,6 +384,24 @@ function TestAttempts.test_kills_of_an_exactly_once_node_run_it_once()
   end
 end
 
+function TestAttempts.test_turns_that_were_committed_stay_done_when_batches_change()
+  local function flow_of(batch, breaks_at)
+    return ([[local flow = require "flow"
+      return flow "batches" { flow.loop "loop" { on = "db", exactly_once = true, count = 6, batch = %d,
+        sql = "INSERT INTO ran VALUES ('${run_id}/${loop.index}/' || 1 / (${loop.index} - %d))" } }]]):format(batch, breaks_at)
+  end
+  local function run_attempt(number, text)
+    l:write("batches.lua", text)
+    local one <close> = attempt.of(l, "batches.lua"):start { run_id = "batches", node = "loop", attempt = number }
+    return one:finish(), one.outputs
+  end
+  lu.assertStrContains(run_attempt(1, flow_of(2, 5)).error.detail, "turns 1 to 4 are committed")
+  local result, outputs = run_attempt(2, flow_of(3, 100))
+  lu.assertTrue(result.ok)
+  lu.assertEquals({ outputs.rows, outputs.iterations }, { 6, 6 })
+  lu.assertEquals(db:value "SELECT count(*) FROM ran WHERE run LIKE 'batches/%'", 6)
+end
+
 function TestAttempts.test_kills_of_an_exactly_once_loop_run_each_turn_once()
   slow_commit("ran", 0.01)
   for i = 1, 20 do
