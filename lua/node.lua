@@ -130,6 +130,9 @@ function Context:output(name, value)
   if kind == "string" and (not utf8.len(value) or value:find("\0", 1, true)) then
     error(("output '%s': text in UTF-8 without zero bytes wanted"):format(name), 2)
   end
+  if kind == "number" and (value ~= value or math.abs(value) == math.huge) then
+    error(errors.new("data", ("output '%s' is %s: a finite number wanted"):format(name, value)), 0)
+  end
   if kind == "string" and #value > MOST_OUTPUT then
     error(errors.new("data", ("output '%s' is larger than %d bytes"):format(name, MOST_OUTPUT),
       { hint = "a variable is for few and small values; keep many in a table" }), 0)

@@ -112,6 +112,8 @@ function TestNode.test_an_output_that_is_too_large_is_an_error_not_lost()
   local result, one = run [[flow.lua "n" { run = function() return { v = ("x"):rep((1 << 20) + 1) } end },]]
   lu.assertEquals({ result.ok, result.error.message }, { false, "output 'v' is larger than 1048576 bytes" })
   lu.assertNil(one.outputs.v)
+  result = run [[flow.lua "n" { run = function() return { v = 1 / 0 } end },]]
+  lu.assertEquals(result.error.message, "output 'v' is inf: a finite number wanted")
 end
 
 os.exit(lu.LuaUnit.run())
