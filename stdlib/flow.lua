@@ -163,7 +163,8 @@ local flow = {}
 ---@field outputs? string|string[]  names of the outputs, for `${name}` in nodes behind this one
 
 ---@class flow.ShellFields : flow.NodeFields
----@field command string|string[]  text for /bin/sh -c, or { program, argument, ... } without a shell
+---@field command string|string[]  text for /bin/sh -c, or { program, argument, ... } without a shell.
+---Values become part of a text: what comes from outside (outputs, errors) goes into a list or into `env`
 ---@field cwd? string           (default: where tidemill was started)
 ---@field env? table<string, string|number|boolean>  added to the environment
 ---@field outputs? string|string[]  names: if the last line of standard output is a JSON object, its

@@ -56,7 +56,7 @@ They work together like this:
       },
       flow.shell "tell" {
         after = "sane", trigger = "all_done", when = "${sane.status} = failed",
-        command = "logger 'prices of ${region} are bad: ${sane.error}'",
+        command = { "logger", "prices of ${region} are bad: ${sane.error}" },
       },
     }
 

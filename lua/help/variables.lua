@@ -6,6 +6,10 @@ Replacement is textual: quotes around a value are yours. Names are letters, digi
 and may start with a digit. `$${` stands for a literal `${`. An unknown name is an error of
 `tidemill check`, before anything runs.
 
+A value that comes from outside, such as an output or an error, may hold quotes. In a command write a
+list, `{ "logger", "it says ${words}" }`, or `env = { WORDS = "${words}" }` and "$WORDS"; in SQL let
+a value that strangers choose stay in a table, and read it there.
+
 ## Where they come from
 
 The first of these that defines the name counts; a clash gives a warning:
