@@ -66,6 +66,7 @@ return {
     published_at BIGINT,
     cursor_at    BIGINT,            -- every slot up to it is in the ledger
     next_at      BIGINT,
+    events_seen  BIGINT NOT NULL DEFAULT 0, -- it has used every event up to this seq that it may
     paused_at    BIGINT,
     paused_by    TEXT,
     pause_reason TEXT,

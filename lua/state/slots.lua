@@ -22,8 +22,8 @@ local matching = require "tidemill.matching"
 local time = require "time"
 local units = require "tidemill.units"
 
-local FLOWS = [[SELECT flow, file, version_no, hash, schedule, policy, cursor_at, next_at, paused_at, paused_by,
-  pause_reason FROM flows ]]
+local FLOWS = [[SELECT flow, file, version_no, hash, schedule, policy, cursor_at, next_at, events_seen, paused_at,
+  paused_by, pause_reason FROM flows ]]
 local BATCH = 50 -- flows in one transaction
 local ASIDE_MS = 60000
 
@@ -140,7 +140,8 @@ local function unused_events(self, flow)
     WHERE u.flow = ? AND u.event_seq = e.seq) ORDER BY seq]])
     :format(flow.schedule.trial == false and "AND cause <> 'manual'" or "")
   for _, one in ipairs(flow.schedule.after) do
-    for _, row in ipairs(self.db:query(sql, one.flow, one.node or "", flow.cursor_at, flow.flow)) do
+    for _, row in ipairs(self.db:query(sql, one.flow, one.node or "", flow.events_seen, flow.cursor_at,
+      flow.flow)) do
       found[row.seq] = row
     end
   end
@@ -148,6 +149,19 @@ local function unused_events(self, flow)
   for _, row in pairs(found) do events[#events + 1] = row end
   table.sort(events, function(a, b) return a.seq < b.seq end)
   return events
+end
+
+-- Up to which event there is none left for a flow, once these sets of `events` are used. Later
+-- events have a higher seq, so those before need not be looked at again.
+local function seen_by(flow, events, sets)
+  local used = {}
+  for _, set in ipairs(sets) do
+    for _, event in ipairs(set.events) do used[event.seq] = true end
+  end
+  for _, event in ipairs(events) do
+    if not used[event.seq] then return event.seq - 1 end
+  end
+  return #events > 0 and events[#events].seq or flow.events_seen
 end
 
 -- The ledger's key for a set of events: its scheduled time, or the first free millisecond behind.
@@ -182,7 +196,7 @@ end
 -- Records what was decided for sets of events.
 local function record_sets(self, flow, plan, busy, fired)
   for _, set in ipairs(plan.sets) do record_set(self, flow, set, busy, fired) end
-  self.db:exec("UPDATE flows SET next_at = ? WHERE flow = ?", plan.next_at, flow.flow)
+  self.db:exec("UPDATE flows SET next_at = ?, events_seen = ? WHERE flow = ?", plan.next_at, plan.seen, flow.flow)
 end
 
 -- ---- methods ----
@@ -198,7 +212,7 @@ local function decide(flow, events, now, grace)
   if events then
     local sets, next_at = matching.match(flow.schedule, flow.policy.timezone, events, now)
     for _, set in ipairs(sets) do set.business = business(flow, set.slot) end
-    return { sets = sets, next_at = next_at, runs = #sets > 0 }
+    return { sets = sets, next_at = next_at, seen = seen_by(flow, events, sets), runs = #sets > 0 }
   end
   local plan = firing.decide(flow, now, grace)
   for _, entry in ipairs(plan.entries) do

@@ -340,6 +340,23 @@ function tests.test_a_rerun_of_what_it_awaits_starts_it_again(new)
   lu.assertEquals(w:runs("f", "HH:mm:ss.SSS"), "01:30:00.000 queued, 01:30:00.000 queued")
 end
 
+function tests.test_events_that_were_used_are_not_looked_at_again(new)
+  local w <close> = new "2026-03-10 01:00"
+  w:publish("f", event_flow(), { concurrency = "queue" })
+  w:at "2026-03-10 02:00"
+  local function seen() return w:row("SELECT events_seen FROM flows").events_seen end
+  succeed(w, "up", "", sched.ms "2026-03-10 01:30")
+  w:step()
+  lu.assertEquals(seen(), 0)
+  succeed(w, "other", "n", sched.ms "2026-03-11 01:30")
+  succeed(w, "other", "n", sched.ms "2026-03-10 01:40")
+  w:step()
+  lu.assertEquals({ w:slots "f", seen() }, { "01:40 run", 1 })
+  succeed(w, "up", "", sched.ms "2026-03-11 01:30")
+  w:step()
+  lu.assertEquals({ w:slots "f", seen() }, { "01:40 run, 01:30 run", 4 })
+end
+
 function tests.test_trial_runs_are_events_unless_told_otherwise(new)
   local w <close> = new "2026-03-10 01:00"
   w:publish("f", event_flow { after = { { flow = "up" } } })
