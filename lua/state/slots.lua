@@ -283,7 +283,7 @@ end
 --- When the first flow wants to be looked at; nil when none does.
 ---@return integer?
 function slots:next_due()
-  return self.db:row("SELECT min(next_at) AS at FROM flows").at
+  return self.db:row("SELECT min(next_at) AS at FROM flows WHERE next_at IS NOT NULL").at -- as the index has it
 end
 
 --- The newest event, for who has seen them up to another one; nil when there is none.

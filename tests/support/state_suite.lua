@@ -875,6 +875,8 @@ function suite.define(class, make_store)
     store:end_nodes(id, { "b" }, "skipped", "x")
     store:orphans()
     store:release_strays(me, { [id] = true })
+    store:next_due()
+    store:orphans()
     store:upstream_run { flow = "f", from_ms = 1, to_ms = 2 }
     store:upstream_run { flow = "f", node = "a", previous = true, before_ms = 2 }
     store:awaited({ flow = "g" }, { flow = "f", from_ms = 1, to_ms = 2, all = true })
@@ -899,7 +901,7 @@ function suite.define(class, make_store)
           text[i] = row.detail or row["QUERY PLAN"]
         end
         local plan = table.concat(text, "\n")
-        local scan = plan:match "Seq Scan[^\n]*" or plan:gsub("SCAN %g+ USING [^\n]*", ""):match "SCAN [^\n]*"
+        local scan = plan:match "Seq Scan[^\n]*" or (plan .. "\n"):match "SEARCH %g+\n" or plan:gsub("SCAN %g+ USING [^\n]*", ""):match "SCAN [^\n]*"
         lu.assertNil(scan, one[1])
       end
     end
