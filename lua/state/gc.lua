@@ -41,7 +41,9 @@ function gc:gc(options)
   counts.runs = remove(self, "DELETE FROM runs WHERE id IN", [[SELECT id FROM runs WHERE created_at < ?
     AND state IN ('success', 'failed', 'canceled', 'skipped') AND ended_at < ?
     AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_run = runs.id
-      AND c.state IN ('queued', 'running', 'paused')) ORDER BY created_at]], before, before)
+      AND c.state IN ('queued', 'running', 'paused'))
+    AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.id = runs.parent_run
+      AND p.state IN ('queued', 'running', 'paused')) ORDER BY created_at]], before, before)
   for _, row in ipairs(self.db:query "SELECT flow, cursor_at FROM flows") do -- behind the cursor only
     counts.slots = counts.slots + remove(self, "DELETE FROM slots WHERE (flow, schedule, slot_at) IN",
       "SELECT flow, schedule, slot_at FROM slots WHERE flow = ? AND slot_at < ? AND created_at < ?",

@@ -652,6 +652,8 @@ function suite.define(class, make_store)
       return id
     end
     local old, running = make { version = "old" }, make { version = "old" }
+    local child = make { version = "old", parent_run = running, parent_node = "b", cause = "subflow" }
+    store:end_run(child, { state = "success" })
     store:add_logs(old, "a", 1, { { at = 1, stream = "log", level = "info", line = "x" } })
     store:end_run(old, { state = "success" })
     for i = 1, 450 do
@@ -663,6 +665,7 @@ function suite.define(class, make_store)
     store:end_run(new, { state = "success" })
     local counts = store:gc { keep_ms = 90 * day }
     lu.assertEquals({ counts.runs, counts.slots, counts.versions, counts.sources }, { 1, 4, 2, 0 })
+    lu.assertNotNil(store:run(child)) -- its parent has not looked at it yet
     lu.assertEquals({ store:run(old) ~= nil, store:run(running) ~= nil, store:run(new) ~= nil }, { false, true, true })
     for _, name in ipairs { "nodes", "attempts", "logs" } do
       lu.assertNil(store.db:row(("SELECT run_id FROM %s WHERE run_id = ?"):format(name), old))
@@ -672,7 +675,7 @@ function suite.define(class, make_store)
     store.db:exec("UPDATE versions SET hash = 'live'")
     store.db:exec("UPDATE flows SET cursor_at = ?", now)
     counts = store:gc { keep_ms = 90 * day }
-    lu.assertEquals({ counts.runs, counts.slots, counts.sources }, { 2, 446, 2 })
+    lu.assertEquals({ counts.runs, counts.slots, counts.sources }, { 3, 446, 2 })
     lu.assertEquals(store:source "live".document.hash, "live")
   end
 
