@@ -225,6 +225,13 @@ end
 
 -- ---- after the end ----
 
+-- Whether a run that counts as a success, because it was marked so, has nodes that were to run and
+-- did not succeed. Those that it skipped were not.
+local function has_undone(self, run)
+  return self.db:row([[SELECT node FROM nodes WHERE run_id = ? AND state NOT IN ('success', 'skipped')
+    AND tolerated = 0 LIMIT 1]], run) ~= nil
+end
+
 --- Has a run that ended go on: its nodes without success, or those named, wait again, and it
 --- is queued. Failures that were tolerated stay. Raises not_found, and conflict
 --- if the run has not ended or nothing of it is to be done.
@@ -241,13 +248,13 @@ function runs:restore_run(run, names, reason, runner)
         { hint = ("tidemill stop %s ends it"):format(run) }), 0)
     end
     local count = 0
-    local again = [[UPDATE nodes SET state = 'waiting', message = NULL, ended_at = NULL, next_at = NULL,
+    local again = [[UPDATE nodes SET state = 'waiting', message = NULL, started_at = NULL, ended_at = NULL, next_at = NULL,
       waiting = NULL, tolerated = 0, before = attempts, lost = 0, lost_row = 0 WHERE run_id = ? AND ]]
     for _, name in ipairs(names or {}) do
       count = count + self.db:exec(again .. "node = ?", run, name)
       self.db:exec("DELETE FROM outputs WHERE run_id = ? AND node = ?", run, name)
     end
-    if not names then
+    if not names and (row.state ~= "success" or has_undone(self, run)) then
       count = self.db:exec(again .. "state <> 'success' AND tolerated = 0", run)
     end
     if count == 0 then

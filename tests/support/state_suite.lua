@@ -514,6 +514,18 @@ function suite.define(class, make_store)
 
   -- ---- after the end ----
 
+  function T:test_what_a_success_skipped_is_not_restored()
+    local id = claimed(self.store)
+    self.store:begin_attempt(id, "a", 1)
+    self.store:end_attempt(id, "a", 1, { state = "success", node_state = "success" })
+    self.store:end_nodes(id, { "b" }, "skipped", "branch 'a' is closed")
+    self.store:end_run(id, { state = "success" })
+    lu.assertEquals(fails("conflict", nil, self.store.restore_run, self.store, id).message,
+      ("run %s has nothing to restore"):format(id))
+    self.store:mark_run(id, "failed", "by hand")
+    lu.assertEquals(self.store:restore_run(id), 1)
+  end
+
   function T:test_a_restored_run_has_its_failed_nodes_to_do_and_a_new_epoch()
     local id, me = claimed(self.store)
     self.store:begin_attempt(id, "a", 1)
@@ -528,6 +540,7 @@ function suite.define(class, make_store)
     local taken = self.store:claim_runs { runner = me, limit = 1 }[1]
     lu.assertEquals({ taken.nodes[1].state, taken.nodes[1].outputs }, { "success", { x = 1 } })
     lu.assertEquals({ taken.nodes[2].state, taken.nodes[2].attempts, taken.nodes[2].before }, { "waiting", 1, 1 })
+    lu.assertNil(taken.nodes[2].started_at) -- its time is that of what comes now
     self.store:begin_attempt(id, "b", 2)
     self.store:end_attempt(id, "b", 2, { state = "success", node_state = "success" })
     self.store:end_run(id, { state = "success" })
