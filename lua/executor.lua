@@ -482,6 +482,17 @@ function Executor:fail(err)
   self.result = result
 end
 
+--- Whether it only waits, for a user or for what its nodes look at, and needs no place.
+function Executor:is_idle()
+  if self.paused == "paused" then return true end
+  local polls = false
+  for _, record in ipairs(self.nodes) do
+    if record.state == "running" or record.offered then return false end
+    polls = polls or record.state == "polling"
+  end
+  return polls
+end
+
 --- How many attempts may yet start, as far as one can tell; counts no further than `most`.
 ---@param most integer
 function Executor:to_come(most)

@@ -62,7 +62,7 @@ local PASSING = { connect = true, io = true, timeout = true, server = true, in_d
 ---@field on_reaped? fun(dead: {runner: string, kind: string, host: string, runs: string[]})
 ---@field log? fun(level: string, message: string)
 ---@field random? fun(): number
----@field most_runs? integer  (default 1000)
+---@field most_runs? integer  claimed at once, without those that only wait, perhaps for the others (default 1000)
 
 local function is_sooner(a, b) return a.at < b.at end
 
@@ -77,7 +77,7 @@ function runner.new(options)
     root = options.root or options.roots and options.roots[1], roots = options.roots or { options.root },
     lease_ms = options.lease_ms or 15000, hold = options.hold, name = options.name, random = options.random,
     most_runs = options.most_runs or MOST_RUNS, gate = gate.new(), timers = heap.new(is_sooner), runs = {}, count = 0,
-    by_child = {}, busy = 0, dirty = {}, results = {}, claim_at = 0, look_at = 0, reap_at = 0 }, Runner)
+    idle = 0, by_child = {}, busy = 0, dirty = {}, results = {}, claim_at = 0, look_at = 0, reap_at = 0 }, Runner)
 end
 
 -- ---- errors of the store ----
@@ -99,6 +99,7 @@ local function drop(self, ex)
     if record.child then self.by_child[record.child] = nil end
   end
   self.runs[ex.id], self.count = nil, self.count - 1
+  if ex.idle then self.idle = self.idle - 1 end
   self.busy, ex.running, ex.dropped = self.busy - ex.running, 0, true
   self.store:forget_run(ex.id)
 end
@@ -189,7 +190,7 @@ local function claim(self)
   local now = self.clock()
   if self.leaving or now < self.claim_at then return end
   self.claim_at = now + LOOK_MS
-  local room = math.min(self.most_runs - self.count, BATCH)
+  local room = math.min(self.most_runs - self.count + self.idle, BATCH)
   if room <= 0 then return end
   local runs = self.store:claim_runs { runner = self.id, limit = room, root = self.root }
   for _, run in ipairs(runs) do adopt(self, run) end
@@ -327,6 +328,8 @@ local function advance_one(self, ex)
     return self:over(ex)
   end
   set_timer(self, ex, at)
+  local idle = ex:is_idle()
+  if idle ~= (ex.idle or false) then self.idle, ex.idle = self.idle + (idle and 1 or -1), idle end
 end
 
 -- Takes every executor a step further that has reports or whose time has come.

@@ -81,7 +81,48 @@ function TestRunner.test_a_root_that_must_wait_says_so_and_then_runs()
   local h = w:runner { kind = "run", root = run }
   w:go(9000)
   lu.assertEquals({ state(w, run), h.over }, { "success", true })
-  lu.assertStrContains(table.concat(w.said, "\n"), ("run %s waits: another run of flow 'f' comes first"):format(run))
+  lu.assertStrContains(table.concat(w.said, "\n"), ("run %s waits for run "):format(run))
+  lu.assertStrContains(table.concat(w.said, "\n"), 'is running; concurrency is "queue"')
+end
+
+function TestRunner.test_runs_that_wait_for_others_leave_them_their_place()
+  local w <close> = world.new()
+  local inner, hash = w:document { flow = "inner", nodes = { { name = "work" } } }
+  w.script.sub = function() return { ok = true, wait = { kind = "run", file = "i" } } end
+  local runs = {}
+  for i = 1, 4 do
+    runs[i] = w:create { nodes = { { name = "sub" } }, subflows = { i = { hash = hash, document = inner, sources = {} } } }
+  end
+  local h = w:runner { most_runs = 2 }
+  w:go(30000)
+  for i = 1, 4 do lu.assertEquals(state(w, runs[i]), "success") end
+  lu.assertEquals({ h.runner.idle, h.runner.count }, { 0, 0 })
+end
+
+function TestRunner.test_paused_runs_take_no_place()
+  local w <close> = world.new()
+  w.script.a = function() return { ok = true, after = 1000 } end
+  local paused = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+  local h = w:runner { most_runs = 1 }
+  w:go(500)
+  w.store:request(paused, "pause")
+  local other = w:create { nodes = { { name = "c" } } }
+  w:go(10000)
+  lu.assertEquals({ state(w, paused), state(w, other), h.runner.idle }, { "paused", "success", 1 })
+  w.store:request(paused, "resume")
+  w:go(20000)
+  lu.assertEquals({ state(w, paused), h.runner.idle }, { "success", 0 })
+end
+
+function TestRunner.test_a_run_whose_sources_are_gone_fails_and_the_others_go_on()
+  local w <close> = world.new()
+  local broken = w:create { nodes = { { name = "a" } } }
+  local good = w:create { nodes = { { name = "b" } } }
+  w.store.db:exec("DELETE FROM sources WHERE hash = 'hash1'")
+  w:runner()
+  w:go(5000)
+  lu.assertEquals({ state(w, broken), w:states(broken).a, state(w, good) }, { "failed", "canceled", "success" })
+  lu.assertEquals(w.store:run(broken).error.message, "the state store has no sources 'hash1'")
 end
 
 -- ---- requests ----
