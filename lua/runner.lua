@@ -107,9 +107,11 @@ end
 -- A fault of ours: the run cannot go on, but others can.
 local function fail_run(self, ex, err)
   self.log("error", ("run %s: %s"):format(ex.id, err.message))
-  ex:fail(err)
+  mark_dirty(self, ex) -- if the store cannot be told now
+  local ok, raised = pcall(ex.fail, ex, err)
+  if not ok and not is_lost(errors.from(raised)) then error(raised, 0) end
   drop(self, ex)
-  self:over(ex)
+  if ok then self:over(ex) end
 end
 
 -- Calls a method of an executor. An error that passes goes on to the caller, to be tried again.
@@ -154,7 +156,23 @@ function Runner:tell(ex, event)
   self.emit(event)
 end
 
+-- A run of which no executor can be made ends; the others go on.
+local function refuse(self, run, err)
+  local message, open = "the runner failed", {}
+  self.log("error", ("run %s: %s"):format(run.id, err.message))
+  for _, node in ipairs(run.nodes) do
+    if not node.ended_at then open[#open + 1] = node.node end
+  end
+  self.store:end_nodes(run.id, open, "canceled", message)
+  local result = { state = "failed", message = message, error = err }
+  self.store:end_run(run.id, result)
+  if run.id == self.root then self.result = result end
+end
+
 local function adopt(self, run)
+  if not run.document then
+    return refuse(self, run, errors.new("not_found", ("the state store has no sources '%s'"):format(run.version)))
+  end
   local ex
   ex = executor.new { run = run, store = self.store, spawner = self.spawner, clock = self.clock, wall = self.wall,
     random = self.random, pool_limit = self.pools, reserve = self.root and self.id,
@@ -177,8 +195,8 @@ local function look_for_root(self)
   if run and not run.ended_at then
     if run.state == "queued" and self.told ~= self.root then
       self.told = self.root
-      self.log("warn", ("run %s waits: %s"):format(self.root, run.backfill and "others of its backfill run"
-        or ("another run of flow '%s' comes first"):format(run.flow)))
+      self.log("warn", ("run %s waits for %s"):format(self.root,
+        require("tidemill.why").waits(self.store, run)[1]))
     end
     return
   end
