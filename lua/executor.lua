@@ -216,10 +216,10 @@ function Executor:pause()
   if not self.stopping and not self.paused then self.paused = "wanted" end
 end
 
---- Goes on after `pause`.
+--- Goes on after `pause`, whether it has come to a rest or not.
 function Executor:resume()
-  if not self.paused then return end
   self.store:resume_run(self.id)
+  if not self.paused then return end
   self.paused = nil
   self:wait_afresh()
   self:tell { event = "run", state = "running" }

@@ -215,10 +215,12 @@ end
 
 -- ---- the run ----
 
+-- What was asked for meanwhile is still to be done.
 local function set_state(self, run, state, reason)
+  local request = state == "paused" and "pause" or "resume"
   fenced(self, run, function()
-    self.db:exec("UPDATE runs SET state = ?, request = NULL WHERE id = ?", state, run)
-    self:decide_in(run, nil, state == "paused" and "pause" or "resume", reason)
+    self.db:exec("UPDATE runs SET state = ?, request = nullif(request, ?) WHERE id = ?", state, request, run)
+    self:decide_in(run, nil, request, reason)
   end)
 end
 

@@ -89,6 +89,11 @@ function common.encode_list(list) return json.encode(json.array(table.move(list,
 
 -- ---- SQL ----
 
+--- What takes runs from their runner. A paused one that was asked to go on, or to end, is for the next
+--- runner: the one before did not come to it.
+common.TAKE_BACK = [[UPDATE runs SET runner = NULL, epoch = epoch + 1,
+  state = CASE WHEN state = 'paused' AND request IN ('resume', 'stop') THEN 'running' ELSE state END ]]
+
 -- Statements are kept prepared by their text, so lists come in few lengths.
 local CHUNKS = { 64, 16, 4, 1 }
 

@@ -1,5 +1,7 @@
 --- Runs that have come loose from the process that ran them.
 
+local common = require "tidemill.state.common"
+
 local ownership = {}
 
 --- Trial runs that were running and that no runner has.
@@ -49,7 +51,7 @@ function ownership:release_strays(runner, known)
     for _, row in ipairs(self.db:query([[SELECT id FROM runs WHERE runner = ? AND state <> 'queued'
       AND state IN ('queued', 'running', 'paused') ORDER BY id]] .. self.db:lock "wait", runner)) do
       if not known[row.id] then
-        self.db:exec("UPDATE runs SET runner = NULL, epoch = epoch + 1 WHERE id = ?", row.id)
+        self.db:exec(common.TAKE_BACK .. "WHERE id = ?", row.id)
         self:decide_in(row.id, nil, "handback", "its runner gave it back")
         count = count + 1
       end

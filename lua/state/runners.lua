@@ -47,8 +47,7 @@ local function hand_back(self, runner, reason)
     end
     self:decide_in(row.id, nil, "takeover", reason)
   end
-  self.db:exec([[UPDATE runs SET runner = NULL, epoch = epoch + 1 WHERE runner = ?
-    AND state IN ('queued', 'running', 'paused')]], runner)
+  self.db:exec(common.TAKE_BACK .. [[WHERE runner = ? AND state IN ('queued', 'running', 'paused')]], runner)
   return ids
 end
 

@@ -192,14 +192,15 @@ function at_once.pause(self, row)
 end
 
 function at_once.resume(self, row)
-  if row.state == "paused" and row.runner then return false end
-  self.db:exec([[UPDATE runs SET request = CASE WHEN request = 'stop' THEN request END,
+  if row.runner and (row.state == "paused" or row.request) then return false end -- it may have seen the pause
+  self.db:exec([[UPDATE runs SET request = NULL,
     state = CASE WHEN state = 'paused' AND started_at IS NULL THEN 'queued' WHEN state = 'paused' THEN 'running'
       ELSE state END WHERE id = ?]], row.id)
   return true
 end
 
---- Asks that a run be stopped, paused or resumed. Raises not_found, and conflict if it has ended.
+--- Asks that a run be stopped, paused or resumed. Raises not_found, and conflict if it has ended
+--- or is to be stopped: a stop is for good.
 ---@param run string
 ---@param what "stop"|"pause"|"resume"
 ---@return boolean done  it is so now; false: its runner will see to it
@@ -207,6 +208,10 @@ function runs:request(run, what)
   return self.db:transaction(function()
     local row = locked(self, run)
     if OVER[row.state] then has_ended(row) end
+    if row.request == "stop" and what ~= "stop" then
+      error(errors.new("conflict", ("run %s is to be stopped"):format(run), {
+        hint = ("when it has ended: tidemill restore %s goes on with it"):format(run) }), 0)
+    end
     local done = at_once[what](self, row)
     if not done then self.db:exec("UPDATE runs SET request = ? WHERE id = ?", what, run) end
     self:decide_in(run, nil, what, done and "asked by a user" or "asked by a user, of the runner")
@@ -280,7 +285,8 @@ function runs:mark_run(run, state, reason)
     local row = locked(self, run)
     if row.state == state then has_ended(row) end
     if row.state == "running" or row.state == "paused" or row.state == "queued" and row.runner then
-      error(errors.new("conflict", ("run %s is %s"):format(run, row.state), { hint = "stop it first" }), 0)
+      error(errors.new("conflict", ("run %s is %s"):format(run, row.state), 
+        { hint = "stop it first: tidemill stop " .. run }), 0)
     end
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = CASE WHEN ? = 'success' THEN NULL ELSE error END,
       ended_at = coalesce(ended_at, ?), epoch = epoch + 1, request = NULL WHERE id = ?]], state, "marked: " .. reason,

@@ -136,7 +136,7 @@ end
 local function unused_events(self, flow)
   local found = {}
   local sql = ([[SELECT seq, flow, node, cause, run_id, scheduled_at, at FROM events e
-    WHERE flow = ? AND node = ? AND at > ? %s AND NOT EXISTS (SELECT 1 FROM event_uses u
+    WHERE flow = ? AND node = ? AND seq > ? AND at > ? %s AND NOT EXISTS (SELECT 1 FROM event_uses u
     WHERE u.flow = ? AND u.event_seq = e.seq) ORDER BY seq]])
     :format(flow.schedule.trial == false and "AND cause <> 'manual'" or "")
   for _, one in ipairs(flow.schedule.after) do

@@ -488,6 +488,10 @@ function suite.define(class, make_store)
     lu.assertFalse(self.store:request(id, "resume"))
     self.store:resume_run(id)
     lu.assertFalse(self.store:request(id, "stop"))
+    self.store:pause_run(id) -- a pause of before the stop comes to its end, and does not undo it
+    fails("conflict", nil, self.store.request, self.store, id, "pause") -- a stop is for good
+    fails("conflict", nil, self.store.request, self.store, id, "resume")
+    lu.assertFalse(self.store:request(id, "stop"))
     lu.assertEquals(self.store:requests(me), { { run = id, request = "stop" } })
     self.store:end_run(id, { state = "canceled" })
     lu.assertEquals(self.store:requests(me), {})

@@ -141,6 +141,53 @@ function TestRunner.test_pause_lets_running_nodes_finish_and_resume_goes_on()
   lu.assertEquals(state(w, run), "success")
 end
 
+function TestRunner.test_a_resume_that_comes_before_the_rest_undoes_the_pause()
+  local w <close> = world.new()
+  w.script.a = function() return { ok = true, after = 8000 } end
+  local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+  w:runner()
+  w:go(500)
+  w.store:request(run, "pause")
+  w:go(3000)
+  lu.assertFalse(w.store:request(run, "resume"))
+  w:go(5000)
+  lu.assertNil(w.store:run(run).request)
+  w:go(20000)
+  lu.assertEquals(state(w, run), "success")
+end
+
+function TestRunner.test_a_resume_before_the_runner_saw_the_pause_leaves_nothing_behind()
+  local w <close> = world.new()
+  w.script.a = function() return { ok = true, after = 3000 } end
+  local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+  w:runner()
+  w:go(500)
+  w.store:request(run, "pause")
+  w.store:request(run, "resume")
+  w:go(2000)
+  lu.assertNil(w.store:run(run).request)
+  w:go(20000)
+  lu.assertEquals(state(w, run), "success")
+end
+
+function TestRunner.test_what_a_lost_runner_was_asked_of_a_paused_run_is_done_by_the_next()
+  for request, ends in pairs { stop = "canceled", resume = "success" } do
+    local w <close> = world.new { on_file = true }
+    local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+    w.script.a = function() return { ok = true, after = 1000 } end
+    local first = w:runner()
+    w:go(500)
+    w.store:request(run, "pause")
+    w:go(5000)
+    lu.assertEquals(state(w, run), "paused")
+    first:die()
+    lu.assertFalse(w.store:request(run, request))
+    w:runner()
+    w:go(60000)
+    lu.assertEquals(state(w, run), ends)
+  end
+end
+
 function TestRunner.test_a_paused_retry_waits_for_the_resume()
   local w <close> = world.new()
   w.script.a = function(job) return job.attempt == 1 and { error = errors.new("io", "x") } or { ok = true } end
