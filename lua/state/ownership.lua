@@ -9,7 +9,8 @@ local ownership = {}
 function ownership:orphans()
   local ids = {}
   for i, row in ipairs(self.db:query("SELECT id FROM runs" .. self.db:by "runs_to_claim" .. [[ WHERE runner IS NULL
-    AND backfill IS NULL AND state IN ('queued', 'running') AND state = 'running' AND cause = 'manual' ORDER BY id]])) do ids[i] = row.id end
+    AND backfill IS NULL AND state IN ('queued', 'running') AND state = 'running' AND cause = 'manual'
+    ORDER BY id]])) do ids[i] = row.id end
   return ids
 end
 

@@ -253,8 +253,8 @@ function runs:restore_run(run, names, reason, runner)
         { hint = ("tidemill stop %s ends it"):format(run) }), 0)
     end
     local count = 0
-    local again = [[UPDATE nodes SET state = 'waiting', message = NULL, started_at = NULL, ended_at = NULL, next_at = NULL,
-      waiting = NULL, tolerated = 0, before = attempts, lost = 0, lost_row = 0 WHERE run_id = ? AND ]]
+    local again = [[UPDATE nodes SET state = 'waiting', message = NULL, started_at = NULL, ended_at = NULL,
+      next_at = NULL, waiting = NULL, tolerated = 0, before = attempts, lost = 0, lost_row = 0 WHERE run_id = ? AND ]]
     for _, name in ipairs(names or {}) do
       count = count + self.db:exec(again .. "node = ?", run, name)
       self.db:exec("DELETE FROM outputs WHERE run_id = ? AND node = ?", run, name)
@@ -285,7 +285,7 @@ function runs:mark_run(run, state, reason)
     local row = locked(self, run)
     if row.state == state then has_ended(row) end
     if row.state == "running" or row.state == "paused" or row.state == "queued" and row.runner then
-      error(errors.new("conflict", ("run %s is %s"):format(run, row.state), 
+      error(errors.new("conflict", ("run %s is %s"):format(run, row.state),
         { hint = "stop it first: tidemill stop " .. run }), 0)
     end
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = CASE WHEN ? = 'success' THEN NULL ELSE error END,

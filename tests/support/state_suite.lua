@@ -921,7 +921,8 @@ function suite.define(class, make_store)
           text[i] = row.detail or row["QUERY PLAN"]
         end
         local plan = table.concat(text, "\n")
-        local scan = plan:match "Seq Scan[^\n]*" or (plan .. "\n"):match "SEARCH %g+\n" or plan:gsub("SCAN %g+ USING [^\n]*", ""):match "SCAN [^\n]*"
+        local scan = plan:match "Seq Scan[^\n]*" or (plan .. "\n"):match "SEARCH %g+\n"
+          or plan:gsub("SCAN %g+ USING [^\n]*", ""):match "SCAN [^\n]*"
         lu.assertNil(scan, one[1])
       end
     end
