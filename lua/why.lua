@@ -185,6 +185,8 @@ function why.slot(store, flow, at)
       next_at and calendar.show(next_at, schedule.timezone or zone) or "none")
   elseif at > store:now() then
     return none "it is still to come"
+  elseif at <= (flow.cursor_at or 0) and at > (flow.published_at or 0) then
+    return none "its row is gone: 'tidemill gc' forgets those of long ago"
   elseif at <= (flow.cursor_at or 0) then
     return none("it lay before the schedule was enabled (published %s)", calendar.show(flow.published_at, zone))
   elseif flow.paused_at then

@@ -134,6 +134,8 @@ function TestWhy:test_firing_times()
   self.store:settle_slots("f", "missed", "nobody came", self.now)
   local slot = why.slot(self.store, self.store:flow "f", START + 18 * HOUR)
   lu.assertEquals({ slot.state, slot.reason }, { "missed", "nobody came" })
+  self.store.db:exec "DELETE FROM slots"
+  lu.assertEquals(reason(START + 18 * HOUR), "its row is gone: 'tidemill gc' forgets those of long ago")
   lu.assertEquals(why.flow(self.store, self.store:flow "f"), {})
   self.store:unpublish("f", "me")
   lu.assertEquals(reason(self.now + DAY), "the flow is not published")
