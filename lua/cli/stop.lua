@@ -7,7 +7,7 @@ local text = require "tidemill.text"
 local function end_abandoned(store, run)
   store:reap()
   return #store:servers() == 0
-    and store:mark_orphan(run.id, ("stopped by %s; its runner was gone"):format(operate.by()))
+    and store:mark_orphan(run.id, ("stopped by %s; its runner was gone"):format(operate.by()), "canceled")
 end
 
 local function stop_run(store, run, opts)

@@ -14,12 +14,14 @@ function ownership:orphans()
   return ids
 end
 
---- Ends a run that was running and that no runner has: as failed, for good unless it is restored.
---- Does nothing if a runner has it, or it has ended.
+--- Ends a run that was running and that no runner has, for good unless it is restored. Does nothing
+--- if a runner has it, or it has ended.
 ---@param run string
 ---@param reason string
+---@param state? "failed"|"canceled"  (default "failed"); canceled: a user wants it so
 ---@return boolean ended
-function ownership:mark_orphan(run, reason)
+function ownership:mark_orphan(run, reason, state)
+  state = state or "failed"
   return self.db:transaction(function()
     local row = self.db:row([[SELECT id, flow, version, version_no, cause, root_run, settings FROM runs
       WHERE id = ? AND runner IS NULL
@@ -27,14 +29,14 @@ function ownership:mark_orphan(run, reason)
     if not row then return false end
     local at = self:now()
     self.db:exec([[UPDATE nodes
-      SET state = CASE WHEN state = 'waiting' AND lost_row = 0 THEN 'skipped' ELSE 'failed' END, message = ?,
+      SET state = CASE WHEN state = 'waiting' AND lost_row = 0 THEN 'skipped' ELSE ? END, message = ?,
       ended_at = ?, next_at = NULL, waiting = NULL
-      WHERE run_id = ? AND state IN ('waiting', 'retrying', 'polling')]], reason, at, run)
+      WHERE run_id = ? AND state IN ('waiting', 'retrying', 'polling')]], state, reason, at, run)
     self.db:exec("UPDATE attempts SET state = 'canceled', ended_at = ? WHERE run_id = ? AND state = 'polling'", at, run)
-    self.db:exec([[UPDATE runs SET state = 'failed', message = ?,
-      ended_at = ?, epoch = epoch + 1, request = NULL
-      WHERE id = ?]], reason, at, run)
+    self.db:exec([[UPDATE runs SET state = ?, message = ?, ended_at = ?, epoch = epoch + 1, request = NULL
+      WHERE id = ?]], state, reason, at, run)
     self:decide_in(run, nil, "orphan", reason)
+    if state == "canceled" then return true end
     local document = self:document(row.version)
     self:add_notices_in(row, document and document.hooks, "failure")
     return true
