@@ -60,7 +60,8 @@ are not read: what runs is what was published.
 
 On the first signal nothing more starts; nodes that run may finish within --drain, then they are
 cancelled, and unfinished runs are handed back to go on in another serve or the next one. A
-second signal, half a second later or more, kills the nodes. What happens is written to standard error, a JSON object a line.]],
+second signal, half a second later or more, kills the nodes. What happens is written to standard
+error, a JSON object a line.]],
   options = {
     { name = "jobs", short = "j", value = "N", type = "integer", min = 1, max = 1000,
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
