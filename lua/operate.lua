@@ -98,7 +98,9 @@ function operate.flows_or_runs(command, store, words, all)
     list[i] = { what = what, row = row }
   end
   for _, row in ipairs(all and store:flows() or {}) do
-    if row.version_no and (row.paused_at == nil) == (command == "pause") then
+    local is_meant = row.paused_at ~= nil -- unpublished ones too: their queued runs wait
+    if command == "pause" then is_meant = row.version_no ~= nil and not row.paused_at end
+    if is_meant then
       list[#list + 1] = { what = "flow", row = row }
     end
   end
