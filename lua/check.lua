@@ -414,7 +414,7 @@ local function bad_text(value, field)
 end
 
 -- What a flow says of itself is kept as JSON. (Its SQL and commands may be in any encoding.)
-local function check_texts(built)
+local function check_encoding(built)
   local made = require("tidemill.document").of(built)
   local hint = "write it in UTF-8, without zero bytes"
   for _, one in ipairs(made.nodes) do
@@ -457,7 +457,7 @@ function check.flow(path, opts)
   check_hooks(built)
   if not opts.text then check_others(built, opts) end
   check_nodes(built)
-  if #built.problems == 0 then check_texts(built) end
+  if #built.problems == 0 then check_encoding(built) end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built
 end
