@@ -5,7 +5,9 @@
 --- The server formats the rows; nothing here looks at them unless the flow has a map, and
 --- then the server sends COPY text, which is the cheapest to take apart. Objects carry the
 --- run, node and attempt in their names, so no other attempt can touch them; the manifest
---- is put last and is the commit. On any failure the objects are removed again.
+--- is put last and is the commit. On any failure the objects are removed again; where the answer
+--- to that put is lost, what lies there tells whether it was done, and if nobody can tell
+--- they stay, for a manifest may name them.
 
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
@@ -121,6 +123,14 @@ local function move(ctx, conn, store, spec, plan)
   return sink:objects()
 end
 
+-- The commit whose put failed: true if it was done all the same, false if not, nil if nobody can tell.
+local function look_up(store, spec, prefix, id)
+  local read, there = pcall(manifest.read, store, prefix, spec.to)
+  if read then return there.id == id end
+  if errors.is(there) and (there.kind == "not_found" or there.kind == "integrity") then return false end
+  return nil
+end
+
 local function commit(ctx, store, spec, plan, objects, source)
   local prefix, relative = plan.prefix, {}
   for i, object in ipairs(objects) do
@@ -140,8 +150,15 @@ local function commit(ctx, store, spec, plan, objects, source)
     rows = total(objects, "rows"), bytes = total(objects, "bytes"),
     raw_bytes = total(objects, "raw_bytes"),
   }
-  manifest.write(store, prefix, m)
-  return m
+  local ok, raised = pcall(manifest.write, store, prefix, m)
+  if ok then return m end
+  local done = look_up(store, spec, prefix, m.id)
+  if done then
+    ctx:log("warn", "the answer to the manifest's put was lost; it is there")
+    return m
+  end
+  if done == false then remove(store, objects) end
+  error(raised, 0)
 end
 
 ---@param ctx table   the attempt (lua/node.lua)
@@ -166,14 +183,12 @@ return function(ctx, spec)
   local source = source_facts(conn, spec, query)
 
   local objects = move(ctx, conn, store, spec, plan)
-  local ok, m = pcall(function()
-    tx:commit() -- fails where a successor has ended the session: its manifest is the one that counts
-    return commit(ctx, store, spec, plan, objects, source)
-  end)
-  if not ok then
+  local ok, raised = pcall(tx.commit, tx)
+  if not ok then -- a successor has ended the session: its manifest is the one that counts
     remove(store, objects)
-    error(m, 0)
+    error(raised, 0)
   end
+  local m = commit(ctx, store, spec, plan, objects, source)
   ctx:progress { rows = m.rows, bytes = m.raw_bytes, done = true }
   ctx:log("info", "%s in %s (%s) under %s", text.count(m.rows, "row"), text.count(#objects, "object"),
     text.count(m.bytes, "byte"), spec.to)

@@ -95,9 +95,12 @@ local function check_upstream(ctx, spec, m)
     local node = ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
     if node and node.kind == "extract" and node.spec.to == spec.from
       and outputs.manifest and outputs.manifest ~= m.id then
+      local late = m.id:match("^(.*/)%d+$") == ("%s/%s/"):format(ctx.run_id, name)
       fail("conflict", ("%s holds the data of %s, not what node '%s' extracted in this run (%s)")
         :format(spec.from, m.id, name, outputs.manifest),
-        "another run extracted to the same place; use a variable of the business time in the path")
+        late and ("an attempt that was given up put its manifest late; extract again: tidemill rerun %s --from '%s'")
+          :format(ctx.run_id, name)
+          or "another run extracted to the same place; use a variable of the business time in the path")
     end
   end
 end

@@ -256,6 +256,43 @@ function TestAttempts.setUp()
 end
 function TestAttempts.tearDown() l:close() end
 
+-- An extract whose manifest's put fails, after or without having been done: what it raises, its
+-- outputs, and the keys that are there then.
+local function extract_with(put)
+  local manifest = require "tidemill.manifest"
+  local write, store, outputs, keys = manifest.write, l:lake("late", "lab-late"), {}, {}
+  local ctx = { flow = "f", node = "out", run_id = "r", attempt = 1, business = 0, timezone = "UTC" }
+  function ctx.location() return store, "d/" end
+  function ctx.postgres() return pg.connect(url) end
+  function ctx.progress() end
+  function ctx.log() end
+  function ctx.output(_, name, value) outputs[name] = value end
+  manifest.write = function(...)
+    put(write, ...)
+    error(errors.new("io", "no answer"), 0)
+  end
+  local ok, raised = pcall(require "tidemill.node.extract", ctx, { from = "db", table = "src", to = "late:d/", format = "csv",
+    delimiter = ",", quote = '"', escape = '"', null = "", header = false, encoding = "UTF8", compress = "none",
+    object_size = 1 << 28 })
+  manifest.write = write
+  for entry in store:list {} do
+    keys[#keys + 1] = entry.key
+    store:delete(entry.key)
+  end
+  return ok or raised.message, outputs, table.concat(keys, " ")
+end
+
+function TestAttempts.test_a_manifest_whose_put_got_no_answer_is_looked_up()
+  local said, outputs, keys = extract_with(function(write, ...) write(...) end)
+  lu.assertEquals({ said, outputs.rows, outputs.manifest }, { true, ROWS, "r/out/1" })
+  lu.assertEquals(keys, "d/_manifest.json d/out-r-1-00001.csv")
+end
+
+function TestAttempts.test_a_manifest_that_was_not_put_leaves_no_objects()
+  local said, outputs, keys = extract_with(function() end)
+  lu.assertEquals({ said, outputs, keys }, { "no answer", {}, "" })
+end
+
 -- COMMIT takes a while, so that what happens at random happens in it too.
 local function slow_commit(table, seconds)
   db:exec(([[CREATE OR REPLACE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -289,6 +326,21 @@ function TestAttempts.test_a_repeated_load_does_nothing_and_says_what_was_done()
   local rerun <close> = attempts:start { run_id = "r2", node = "in", attempt = 1 }
   lu.assertTrue(rerun:finish().ok)
   lu.assertEquals(count "dst", 2 * ROWS) -- a rerun is another run
+end
+
+function TestAttempts.test_a_manifest_that_came_late_is_told_from_another_runs()
+  local attempts = attempt.of(l, "f.lua")
+  local one <close> = attempts:start { run_id = "r1", node = "out", attempt = 1 }
+  lu.assertTrue(one:finish().ok)
+  for given, hint in pairs { ["r1/out/2"] = "rerun r1 --from 'out'", ["r2/out/1"] = "another run" } do
+    local run = given:match "^[^/]+"
+    local load <close> = attempts:start { run_id = run, node = "in", attempt = 1, upstream = { out = { manifest = given } } }
+    local err = load:finish().error
+    lu.assertEquals(err.kind, "conflict")
+    lu.assertStrContains(err.message, "lake:d/ holds the data of r1/out/1")
+    lu.assertStrContains(err.hint, hint)
+  end
+  lu.assertEquals(count "dst", 0)
 end
 
 -- Stops attempt 1 after `moment` seconds, lets attempt 2 do the work, and wakes attempt 1 again.
