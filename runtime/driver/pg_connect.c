@@ -46,6 +46,14 @@ static bool check_uri(const char *conninfo, struct tm_error *err)
   authority += 3;
   size_t len = strcspn(authority, "/?");
   const char *first = memchr(authority, '@', len);
+  const char *path = authority + len;
+  if (first == NULL && memchr(authority, ':', len) != NULL && *path == '/' &&
+      memchr(path, '@', strcspn(path, "?")) != NULL) {
+    tm_error_set(err, TM_EUSAGE, "bad connection string: an '@' behind the first '/'");
+    tm_error_hint(err, "write a '/' in the password as %%2F, and an '@' in the name of a "
+                       "database as %%40");
+    return false;
+  }
   if (first == NULL ||
       memchr(first + 1, '@', len - (size_t)(first + 1 - authority)) == NULL)
     return true;

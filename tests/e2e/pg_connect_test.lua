@@ -162,6 +162,15 @@ function TestRefusals.test_a_silent_server_times_out()
   fails("connect", pg.connect, params { port = port, connect_timeout = "1" })
 end
 
+function TestRefusals.test_a_slash_in_a_password_connects_nowhere()
+  for _, conninfo in ipairs { "postgres://u:12/hunter2@127.0.0.1/d", "postgresql://u:1/hunter2@h:5432/d?sslmode=disable" } do
+    local err = fails("usage", pg.connect, conninfo) -- else to host u, port 12
+    lu.assertStrContains(err.hint, "%2F")
+    holds_no_password(err, "hunter2")
+  end
+  fails("connect", pg.connect, "postgres://127.0.0.1:1/d?user=me@there") -- that is no password
+end
+
 function TestRefusals.test_bad_connection_strings_are_usage_and_hide_their_secrets()
   local cases = {
     "host=x password=my hunter2", "host=x password='hunter2", "postgresql://u:pw@hunter2@h/db",
