@@ -128,7 +128,7 @@ function Context:output(name, value)
     error(("output '%s': text, a number or a boolean wanted, got %s"):format(name, kind), 2)
   end
   if kind == "string" and (not utf8.len(value) or value:find("\0", 1, true)) then
-    error(("output '%s': text in UTF-8 without zero bytes wanted"):format(name), 2)
+    error(errors.new("data", ("output '%s': text in UTF-8 without zero bytes wanted"):format(name)), 0)
   end
   if kind == "number" and (value ~= value or math.abs(value) == math.huge) then
     error(errors.new("data", ("output '%s' is %s: a finite number wanted"):format(name, value)), 0)

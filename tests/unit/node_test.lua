@@ -116,4 +116,9 @@ function TestNode.test_an_output_that_is_too_large_is_an_error_not_lost()
   lu.assertEquals(result.error.message, "output 'v' is inf: a finite number wanted")
 end
 
+function TestNode.test_an_output_that_no_store_can_hold_is_an_error_without_our_line()
+  local result = run [[flow.lua "n" { run = function(ctx) ctx:output("v", "a\0b") end },]]
+  lu.assertEquals(result.error.message, "output 'v': text in UTF-8 without zero bytes wanted")
+end
+
 os.exit(lu.LuaUnit.run())
