@@ -18,6 +18,7 @@ What happens when something fails, is late, or is in the way; of a flow, and of 
                  { "all", window = "3d" }   ... none older than that (default "1d")
     priority     1 to 10, 10 first: whose nodes get a free place (default 5)
     deadline     "2h": a run that is not over so long after its scheduled time is late
+                 (one by hand or a subflow's: after it was made; those of a backfill never are)
 
 Runs by hand (`tidemill run`) are in nobody's way.
 
