@@ -297,6 +297,7 @@ local function prepare(self)
   local model = check.flow(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true,
     project = common.project and require("tidemill.project").load(common.project) })
   self.model, self.flow, self.timezone = model, model.name, model.timezone
+  model.project:keep_secrets() -- a log or an error may hold one whose connection is not used here
 end
 
 local function attempt(self, prepared, raised, job)

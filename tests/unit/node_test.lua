@@ -121,4 +121,14 @@ function TestNode.test_an_output_that_no_store_can_hold_is_an_error_without_our_
   lu.assertEquals(result.error.message, "output 'v': text in UTF-8 without zero bytes wanted")
 end
 
+function TestNode.test_secrets_of_connections_that_are_not_used_are_scrubbed_too()
+  d:write("tidemill.lua", 'return { connections = { db = { postgres = "postgres://u:hunter2@h/d" } } }')
+  local result, one = run [[flow.lua "n" { run = function(ctx)
+    ctx:log("info", "it is hunter2")
+    error("no, it is hunter2")
+  end },]]
+  lu.assertEquals(one.logs[1], "it is ***")
+  lu.assertNotStrContains(result.error.message, "hunter2")
+end
+
 os.exit(lu.LuaUnit.run())
