@@ -166,7 +166,9 @@ local flow = {}
 ---@field command string|string[]  text for /bin/sh -c, or { program, argument, ... } without a shell.
 ---Values become part of a text: what comes from outside (outputs, errors) goes into a list or into `env`
 ---@field cwd? string           (default: where tidemill was started)
----@field env? table<string, string|number|boolean>  added to the environment
+---@field env? table<string, string|number|boolean>  added to the environment, which is that of the
+---runner, secrets in it included. What the command prints is kept in the run's log as it is: let it
+---print no secret
 ---@field outputs? string|string[]  names: if the last line of standard output is a JSON object, its
 ---values are these outputs
 
