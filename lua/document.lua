@@ -171,6 +171,20 @@ function document.hash(made, sources)
   return fingerprint.of { made, sources }
 end
 
+--- Raises usage for a name that no node has.
+---@param nodes table[]
+---@param names? string[]
+function document.check_names(nodes, names)
+  local known, all = {}, {}
+  for i, node in ipairs(nodes) do known[node.name], all[i] = true, node.name end
+  for _, name in ipairs(names or {}) do
+    if not known[name] then
+      errors.usage(("the flow has no node '%s'"):format(name),
+        require("tidemill.suggest").hint(name, all, "nodes"))
+    end
+  end
+end
+
 --- The nodes of a document that a run has: all, or those that `only` names, which then are after
 --- each other only. A name that is none of them is an error of kind usage.
 ---@param made table
@@ -178,15 +192,9 @@ end
 ---@return table[]
 function document.only(made, only)
   if not only then return made.nodes end
-  local known, wanted, nodes = {}, {}, {}
-  for i, node in ipairs(made.nodes) do known[i], known[node.name] = node.name, true end
-  for _, name in ipairs(only) do
-    if not known[name] then
-      errors.usage(("the flow has no node '%s'"):format(name),
-        require("tidemill.suggest").hint(name, table.move(known, 1, #known, 1, {}), "nodes"))
-    end
-    wanted[name] = true
-  end
+  document.check_names(made.nodes, only)
+  local wanted, nodes = {}, {}
+  for _, name in ipairs(only) do wanted[name] = true end
   for _, node in ipairs(made.nodes) do
     if wanted[node.name] then
       local after = {}

@@ -18,6 +18,7 @@ local json = require "json"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 local utf = require "tidemill.text"
+local variables = require "tidemill.variables"
 local wire = require "tidemill.wire"
 
 local node = {}
@@ -225,23 +226,6 @@ local function end_lost_sessions(self, sessions)
   end
 end
 
--- Outputs as variables see them: texts.
-local function as_texts(upstream)
-  local texts = {}
-  for name, outputs in pairs(upstream) do
-    texts[name] = {}
-    for key, value in pairs(outputs) do texts[name][key] = tostring(value) end
-  end
-  return texts
-end
-
--- What became of the nodes before this one, as variables see it.
-local function states_of(status)
-  local states = {}
-  for name, one in pairs(status or {}) do states[name] = { status = one.state, error = one.error } end
-  return states
-end
-
 local function check_pending(planned)
   if #planned.pending > 0 and planned.kind ~= "lua" then
     errors.usage(("no node before '%s' gave the output '%s'"):format(planned.name, planned.pending[1]),
@@ -252,8 +236,8 @@ end
 -- Runs the body of the node. What it returns goes into the result: skip, closed or wait.
 local function body(self, job)
   local model = self.model
-  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = as_texts(job.upstream),
-    states = states_of(job.status), set = self.set }
+  self.options = { scheduled = self.scheduled, run_id = job.run_id, outputs = variables.texts(job.upstream),
+    states = variables.states(job.status), set = self.set }
   local planned = plan.node(model, job.node, self.options)
   self.planned, self.vars = planned, planned.vars or {}
   end_lost_sessions(self, job.sessions)
@@ -302,7 +286,7 @@ end
 
 local function attempt(self, prepared, raised, job)
   if not prepared then error(raised, 0) end
-  require("tidemill.variables").set(self.model, job.set or {})
+  variables.set(self.model, job.set or {})
   self.set = job.set
   self.timezone = job.timezone or self.timezone -- as it was when the run was made
   self.model.timezone = self.timezone

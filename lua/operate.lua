@@ -1,13 +1,14 @@
 --- What the commands on flows and runs share: the store, names, times, who does it.
 
 local calendar = require "tidemill.calendar"
+local documents = require "tidemill.document"
 local errors = require "tidemill.errors"
+local graph = require "tidemill.graph"
 local launch = require "tidemill.launch"
 local progress = require "tidemill.progress"
 local project = require "tidemill.project"
 local sandbox = require "tidemill.sandbox"
 local signal = require "tidemill.signal"
-local suggest = require "tidemill.suggest"
 local tty = require "tidemill.tty"
 
 local operate = {}
@@ -196,28 +197,16 @@ operate.SOME = {
   { name = "without", value = "NODE", many = true, help = "leave this node out; may be repeated" },
 }
 
-local function check_names(names, nodes)
-  local known, list = {}, {}
-  for i, node in ipairs(nodes) do known[node.name], list[i] = true, node.name end
-  for _, name in ipairs(names or {}) do
-    if not known[name] then
-      errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, list, "nodes"))
-    end
-  end
-end
-
 --- Nodes named and all behind them, near and far, as a set. Raises usage for one that there is not.
----@param nodes table[]  in order, upstream first
+---@param nodes table[]
 ---@param names string[]
 ---@return table<string, boolean>
 function operate.behind(nodes, names)
-  check_names(names, nodes)
+  documents.check_names(nodes, names)
   local found = {}
-  for _, name in ipairs(names) do found[name] = true end
-  for _, node in ipairs(nodes) do
-    for _, up in ipairs(node.after) do
-      if found[up] then found[node.name] = true end
-    end
+  for _, name in ipairs(names) do
+    found[name] = true
+    for behind in pairs(graph.downstream(nodes, name)) do found[behind] = true end
   end
   return found
 end
@@ -228,8 +217,8 @@ end
 ---@return string[]?
 function operate.some(nodes, opts)
   if not (opts.only or opts.from_node or opts.without) then return nil end
-  check_names(opts.only, nodes)
-  check_names(opts.without, nodes)
+  documents.check_names(nodes, opts.only)
+  documents.check_names(nodes, opts.without)
   local wanted, left_out, list = operate.behind(nodes, opts.from_node or {}), {}, {}
   for _, name in ipairs(opts.only or {}) do wanted[name] = true end
   for _, name in ipairs(opts.without or {}) do left_out[name] = true end
@@ -249,7 +238,6 @@ end
 ---@param only? string[]     these nodes alone
 function operate.new_run(store, version, cause, scheduled, set, only)
   local document = version.document
-  local documents = require "tidemill.document"
   local checked = documents.check_set(document, set or {})
   local business = require("time").business(scheduled / 1000, document.timezone)
   return { flow = document.flow, file = document.file, version = version.hash, version_no = version.number,

@@ -347,4 +347,25 @@ function variables.clashes(model, node, scope)
   return clashes
 end
 
+--- Outputs of nodes as variables see them: texts.
+---@param outputs table<string, table<string, string|number|boolean>>  by node, then by name
+---@return table<string, table<string, string>>
+function variables.texts(outputs)
+  local texts = {}
+  for node, values in pairs(outputs) do
+    texts[node] = {}
+    for name, value in pairs(values) do texts[node][name] = tostring(value) end
+  end
+  return texts
+end
+
+--- What became of the nodes before a node, as variables see it.
+---@param status? table<string, {state: string, error: string?}>  by node, as a job has it
+---@return table<string, {status: string, error: string?}>
+function variables.states(status)
+  local states = {}
+  for name, one in pairs(status or {}) do states[name] = { status = one.state, error = one.error } end
+  return states
+end
+
 return variables

@@ -285,7 +285,7 @@ end
 function Moment:vars(node)
   check_node(self, node)
   local scope = variables.scope(self.model, self.model.by_name[node], variables.moment(self.scheduled,
-    self.model.timezone, { outputs = attempt.as_texts(self.outputs), states = self.states }))
+    self.model.timezone, { outputs = variables.texts(self.outputs), states = self.states }))
   local vars = {}
   for _, name in ipairs(scope.names()) do vars[name] = scope.value_of(name) end
   return vars

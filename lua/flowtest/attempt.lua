@@ -7,6 +7,7 @@ local plan = require "tidemill.plan"
 local stream = require "stream"
 local stubs = require "tidemill.flowtest.stubs"
 local suggest = require "tidemill.suggest"
+local variables = require "tidemill.variables"
 
 local attempt = {}
 
@@ -61,25 +62,13 @@ end
 ---@field states table<string, table>
 ---@field stubs {postgres: table, store: table}
 
---- Outputs as variables see them: texts.
----@param outputs table<string, table<string, string|number|boolean>>
----@return table<string, table<string, string>>
-function attempt.as_texts(outputs)
-  local texts = {}
-  for node, values in pairs(outputs) do
-    texts[node] = {}
-    for name, value in pairs(values) do texts[node][name] = tostring(value) end
-  end
-  return texts
-end
-
 --- One node with everything filled in.
 ---@param moment tidemill.TestMoment
 ---@param name string
 ---@return tidemill.PlannedNode
 function attempt.planned(moment, name)
   return plan.node(moment.model, name, { scheduled = moment.scheduled, run_id = "RUN_ID",
-    outputs = attempt.as_texts(moment.outputs), states = moment.states })
+    outputs = variables.texts(moment.outputs), states = moment.states })
 end
 
 --- Whether a node's `when`, or the condition of a branch, holds, and why. True without one.

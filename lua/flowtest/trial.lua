@@ -13,6 +13,7 @@ local state = require "tidemill.state"
 local suggest = require "tidemill.suggest"
 local time = require "time"
 local units = require "tidemill.units"
+local variables = require "tidemill.variables"
 
 local trial = {}
 
@@ -57,16 +58,10 @@ function play.call(self, job)
   return { ok = true, outputs = done.outputs, log = done.log }
 end
 
-local function states_of(status)
-  local states = {}
-  for name, one in pairs(status or {}) do states[name] = { status = one.state, error = one.error } end
-  return states
-end
-
 -- What a node process looks at before its body runs.
 local function before_body(self, job)
   local planned = attempt.planned({ model = self.model, scheduled = self.scheduled, outputs = job.upstream,
-    states = states_of(job.status) }, job.node)
+    states = variables.states(job.status) }, job.node)
   local holds, why = attempt.holds(planned, planned.when)
   if not holds then return { ok = true, skip = ("'when' does not hold: %s"):format(why) } end
   if #planned.pending > 0 and planned.kind ~= "lua" then
