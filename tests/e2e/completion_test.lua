@@ -98,7 +98,7 @@ function T:test_flows_runs_and_nodes_of_the_store()
   self.lab:run("run", "a.lua")
   local id = self.lab:run("runs", "--json").out:match '"id":%s*"([^"]+)"'
   lu.assertEquals(self:offered("versions", ""), { "Import RDS PG data", "daily:load=all" })
-  lu.assertEquals(self:offered("pause", "d"), { "daily:load=all" })
+  lu.assertEquals(self:offered("pause", "dai"), { "daily:load=all" })
   lu.assertEquals(self:offered("show", ""), { "last", id })
   lu.assertEquals(self:offered("show", id:sub(1, 10)), { id })
   lu.assertEquals(self:offered("show", id:sub(-6, -3)), id:sub(-6, -3) == id:sub(1, 4) and { id } or { id:sub(-6) })
