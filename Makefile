@@ -27,7 +27,8 @@ OBJ     := $(SRC:%.c=$(B)/%.o)
 LUA     := $(shell find lua stdlib -name '*.lua' | LC_ALL=C sort)
 CTEST   := $(patsubst tests/c/%.c,$(B)/ctest/%,$(wildcard tests/c/*_test.c))
 
-.PHONY: all setup setup-test setup-demo setup-bench ctest test asan tsan lint format fuzz bench demo install clean
+.PHONY: all setup setup-test setup-demo setup-bench setup-fdw ctest test asan tsan lint format fuzz bench demo install \
+        fdw install-fdw clean
 all: $(B)/tidemill
 
 # Before anything compiles; pkg-config is asked only after this (DEFS and LIBS are lazy).
@@ -35,6 +36,7 @@ setup: ; @$(SETUP) build
 setup-test: setup ; @$(SETUP) demo test
 setup-demo: setup ; @$(SETUP) demo
 setup-bench: setup ; @$(SETUP) demo bench
+setup-fdw: setup ; @$(SETUP) fdw
 
 $(B)/tidemill: $(OBJ) $(B)/embedded.o
 	$Q$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
@@ -96,6 +98,14 @@ install: all
 	install -Dm644 $(B)/_tidemill $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tidemill
 	sed 's|@PREFIX@|$(PREFIX)|' share/tidemill@.service >$(B)/tidemill@.service
 	install -Dm644 $(B)/tidemill@.service $(DESTDIR)$(PREFIX)/lib/systemd/system/tidemill@.service
+
+# oss_fdw, for the PostgreSQL that PG_CONFIG names; with another than Debian's, SETUP=true.
+PG_CONFIG ?= pg_config
+FDW = @mkdir -p $(B)/fdw && $(MAKE) $(if $(V),,-s) --no-print-directory -C $(B)/fdw -f $(CURDIR)/runtime/oss_fdw/Makefile \
+      PG_CONFIG=$(PG_CONFIG) CC='$(CC)' TM_CFLAGS='$(CFLAGS) $(SAN)' TM_VERSION=$(VERSION)
+
+fdw: setup-fdw ; +$(FDW) all
+install-fdw: setup-fdw ; +$(FDW) all install
 
 clean:
 	rm -rf --one-file-system build
