@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 
 enum { CANCEL_MS = 3000, DRAIN_MS = 3000, RECANCEL_MS = 100 };
 
@@ -174,16 +175,11 @@ static void request_cancel(PGconn *conn)
   struct canceller *c = canceller_new(conn);
   if (c == NULL)
     return;
-  pthread_attr_t attr;
-  pthread_t thread;
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
   c->refs = 2;
-  if (c->request != NULL && pthread_create(&thread, &attr, canceller_main, c) == 0)
+  if (c->request != NULL && tm_thread_start(NULL, canceller_main, c) == 0)
     wait_done(c);
   else
     c->refs = 1;
-  pthread_attr_destroy(&attr);
   canceller_unref(c);
 }
 

@@ -10,13 +10,13 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "driver/digest.h"
 #include "driver/pg.h"
 #include "driver/sqlite.h"
@@ -199,22 +199,6 @@ static void *lease_main(void *arg)
   return NULL;
 }
 
-/* No signal is delivered to the thread: the handler belongs to the main thread. */
-static int start_thread(struct tm_lease *l)
-{
-  sigset_t all, before;
-  pthread_attr_t attr;
-  pthread_t thread;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  pthread_attr_init(&attr);
-  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-  int failed = pthread_create(&thread, &attr, lease_main, l);
-  pthread_attr_destroy(&attr);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return failed;
-}
-
 static void init_lock(struct tm_lease *l)
 {
   pthread_condattr_t attr;
@@ -251,7 +235,7 @@ struct tm_lease *tm_lease_start(const struct tm_lease_opts *opts, struct tm_erro
                          .refs = 2,
                          .renewed = boot_ms() - opts->age_ms};
   init_lock(l);
-  int failed = start_thread(l);
+  int failed = tm_thread_start(NULL, lease_main, l);
   if (failed == 0)
     return l;
   tm_error_errno(err, TM_ESYSTEM, failed, "cannot start the lease's thread");

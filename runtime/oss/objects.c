@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "oss/store.h"
 
 enum {
@@ -181,7 +182,7 @@ static bool roll(struct objects *o, struct tm_error *err)
   *c = (struct completion){.writer = o->writer, .index = o->count - 1};
   set_writer(o, &o->finishing, o->writer);
   set_writer(o, &o->writer, NULL);
-  int rc = pthread_create(&c->thread, NULL, complete_main, c);
+  int rc = tm_thread_start(&c->thread, complete_main, c);
   c->running = rc == 0;
   if (c->running)
     return true;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/thread.h"
 #include "driver/crc64.h"
 #include "oss/store.h"
 
@@ -243,7 +244,7 @@ static bool start(struct reader *r, struct tm_error *err)
     return false;
   int threads = r->ranges < r->parallel ? (int)r->ranges : r->parallel;
   for (int i = 0; i < threads; i++) {
-    int rc = pthread_create(&r->threads[i], NULL, fetch_main, r);
+    int rc = tm_thread_start(&r->threads[i], fetch_main, r);
     if (rc != 0 && i == 0) {
       tm_error_errno(err, TM_ESYSTEM, rc, "cannot start a thread");
       return false;

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "driver/crc64.h"
 #include "oss/file_store.h"
 
@@ -267,7 +268,7 @@ static bool submit(struct writer *w, struct tm_error *err)
   if (!begin_upload(w, err) || !reserve_done(w, (size_t)j->number, err))
     return false;
   if (w->thread_count < w->parallel) {
-    int rc = pthread_create(&w->threads[w->thread_count], NULL, upload_main, w);
+    int rc = tm_thread_start(&w->threads[w->thread_count], upload_main, w);
     if (rc == 0) {
       w->thread_count++;
     } else if (w->thread_count == 0) {

@@ -18,6 +18,7 @@
 
 #include "base/clock.h"
 #include "base/queue.h"
+#include "base/thread.h"
 
 enum { DEFAULT_QUEUE_SLABS = 4, DEFAULT_INTERVAL_MS = 250, TICK_MS = 100 };
 
@@ -255,7 +256,7 @@ static void start_threads(struct pump *p)
     struct station *s = &p->stations[i];
     s->pump = p;
     s->index = i;
-    int rc = pthread_create(&s->thread, NULL, station_main, s);
+    int rc = tm_thread_start(&s->thread, station_main, s);
     s->started = rc == 0;
     if (rc != 0) {
       struct tm_error err;

@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/thread.h"
+
 enum {
   CHUNK_BYTES = 1024 * 1024,
   WORKERS = 2,
@@ -132,7 +134,7 @@ static bool start_worker(struct zip_stage *z, struct tm_error *err)
 {
   if (z->thread_count == (size_t)z->opts.workers)
     return true;
-  int rc = pthread_create(&z->threads[z->thread_count], NULL, work, z);
+  int rc = tm_thread_start(&z->threads[z->thread_count], work, z);
   if (rc == 0)
     z->thread_count++;
   else if (z->thread_count == 0)
