@@ -17,6 +17,7 @@
 enum {
   CONNECT_TIMEOUT_MS = 10000, /* as the vendors' clients have it */
   STALL_TIMEOUT_MS = 30000,
+  DNS_CACHE_TIMEOUT_S = 60,
   BODY_LIMIT = 16 << 20,
   ERROR_BODY_LIMIT = 1 << 20,
   HEADERS_LIMIT = 256 * 1024,
@@ -34,6 +35,7 @@ struct conn {
 struct tm_http {
   char *ca_file, *proxy;
   int connect_timeout_ms, stall_timeout_ms;
+  int low_speed_limit, low_speed_time_s, dns_cache_timeout_s;
   pthread_mutex_t lock; /* guards idle and idle_count */
   struct conn *idle;
   int idle_count;
@@ -81,6 +83,11 @@ struct tm_http *tm_http_open(const struct tm_http_opts *opts, struct tm_error *e
       opts->connect_timeout_ms > 0 ? opts->connect_timeout_ms : CONNECT_TIMEOUT_MS;
   h->stall_timeout_ms =
       opts->stall_timeout_ms > 0 ? opts->stall_timeout_ms : STALL_TIMEOUT_MS;
+  h->low_speed_limit = opts->low_speed_limit > 0 ? opts->low_speed_limit : 1;
+  h->low_speed_time_s = opts->low_speed_time_s > 0 ? opts->low_speed_time_s
+                                                   : (h->stall_timeout_ms + 999) / 1000;
+  h->dns_cache_timeout_s =
+      opts->dns_cache_timeout_s > 0 ? opts->dns_cache_timeout_s : DNS_CACHE_TIMEOUT_S;
   pthread_mutex_init(&h->lock, NULL);
   return h;
 }
@@ -275,7 +282,7 @@ static void set_options(struct tm_http *http, struct transfer *t, struct curl_sl
 {
   const struct tm_http_request *r = t->request;
   CURL *e = t->easy;
-  int stall = r->stall_timeout_ms > 0 ? r->stall_timeout_ms : http->stall_timeout_ms;
+  bool patient = r->stall_timeout_ms > 0; /* the answer may be long in coming */
   curl_easy_setopt(e, CURLOPT_URL, r->url);
   curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
   curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -295,8 +302,12 @@ static void set_options(struct tm_http *http, struct transfer *t, struct curl_sl
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)CURL_BUFFER);
   curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, (long)CURL_BUFFER);
   curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, (long)http->connect_timeout_ms);
-  curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)(stall + 999) / 1000);
+  curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT,
+                   patient ? 1L : (long)http->low_speed_limit);
+  curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME,
+                   patient ? (long)(r->stall_timeout_ms + 999) / 1000
+                           : (long)http->low_speed_time_s);
+  curl_easy_setopt(e, CURLOPT_DNS_CACHE_TIMEOUT, (long)http->dns_cache_timeout_s);
   curl_easy_setopt(e, CURLOPT_ERRORBUFFER, why);
   curl_easy_setopt(e, CURLOPT_HTTPHEADER, list);
   curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);

@@ -15,11 +15,14 @@
 
 struct tm_http;
 
-struct tm_http_opts {     /* zero and NULL mean the default */
-  const char *ca_file;    /* PEM file that replaces the system's authorities */
-  const char *proxy;      /* proxy URL; default none, the environment is not read */
-  int connect_timeout_ms; /* default 10,000 */
-  int stall_timeout_ms;   /* no byte either way for so long fails; default 30,000 */
+struct tm_http_opts {      /* zero and NULL mean the default */
+  const char *ca_file;     /* PEM file that replaces the system's authorities */
+  const char *proxy;       /* proxy URL; default none, the environment is not read */
+  int connect_timeout_ms;  /* default 10,000 */
+  int stall_timeout_ms;    /* no byte either way for so long fails; default 30,000 */
+  int low_speed_limit;     /* bytes/s: slower for low_speed_time_s fails; default 1 */
+  int low_speed_time_s;    /* default: the stall timeout */
+  int dns_cache_timeout_s; /* how long an address is remembered; default 60 */
 };
 
 /* Copies the options. NULL with *err: TM_EMEMORY, TM_ESYSTEM. */

@@ -103,7 +103,10 @@ static bool open_http(struct tm_oss *s, const struct tm_oss_opts *o, struct tm_e
   struct tm_http_opts http = {.ca_file = o->ca_file,
                               .proxy = o->proxy,
                               .connect_timeout_ms = o->connect_timeout_ms,
-                              .stall_timeout_ms = o->stall_timeout_ms};
+                              .stall_timeout_ms = o->stall_timeout_ms,
+                              .low_speed_limit = o->low_speed_limit,
+                              .low_speed_time_s = o->low_speed_time_s,
+                              .dns_cache_timeout_s = o->dns_cache_timeout_s};
   struct tm_cred_opts cred = cred_opts(s, o);
   if (!set_signature(s, o, err))
     return false;

@@ -30,10 +30,13 @@ struct tm_oss_opts { /* NULL and zero mean the default */
   const char *access_key_id, *access_key_secret, *security_token;
   const char *profile, *role_name; /* see cred.h */
   const char *ca_file, *proxy;
-  int connect_timeout_ms; /* 10,000 */
-  int stall_timeout_ms;   /* 30,000: no byte for so long is a failure */
-  int attempts;           /* 5: tries of one request; at least 1 */
-  int retry_time_ms;      /* 180,000: no new try after so long, but two are always made */
+  int connect_timeout_ms;  /* 10,000 */
+  int stall_timeout_ms;    /* 30,000: no byte for so long is a failure */
+  int low_speed_limit;     /* 1 byte/s: slower than that for ... */
+  int low_speed_time_s;    /* ... so long is a failure; default: the stall timeout */
+  int dns_cache_timeout_s; /* 60: how long an address is remembered */
+  int attempts;            /* 5: tries of one request; at least 1 */
+  int retry_time_ms; /* 180,000: no new try after so long, but two are always made */
 };
 
 /* Copies the options; talks to nobody. NULL with *err: TM_EUSAGE, TM_EMEMORY. */
