@@ -5,6 +5,8 @@
 ** object can be read alone. The next object is begun when the current one has reached
 ** object_bytes; it fills while the one before is being completed. An abort removes the
 ** objects already completed as well (best effort, bounded time).
+** With `hold` no object is completed: finish leaves them uploaded but not visible, and
+** tm_oss_objects_held hands them over.
 */
 #ifndef TM_OSS_OBJECTS_H
 #define TM_OSS_OBJECTS_H
@@ -12,7 +14,7 @@
 #include "oss/writer.h"
 
 struct tm_oss_objects_opts { /* NULL and zero mean the default */
-  const char *prefix;        /* key = prefix + number + suffix; required */
+  const char *prefix;        /* key = prefix + number + suffix; required without `name` */
   const char *suffix;        /* "" */
   int digits;                /* 5; numbers count from 1 and may outgrow it */
   int64_t object_bytes;      /* 128 MiB */
@@ -21,6 +23,14 @@ struct tm_oss_objects_opts { /* NULL and zero mean the default */
   int64_t preamble_raw_bytes; /* what it was before compression; 0: preamble_bytes */
   bool overwrite;             /* default: create only, TM_EEXISTS on an existing key */
   bool empty_object;          /* with no rows at all still make one object */
+  /* Instead of prefix, digits and suffix: the key of object `index`, from 0, malloc'd; NULL
+  ** is out of memory. Called in the thread that writes. */
+  char *(*name)(void *data, size_t index);
+  void *name_data;
+  bool hold;
+  size_t
+      hold_bytes; /* 16 MiB: of small objects kept in memory, all together; what does not
+                     ** fit becomes an upload of one part */
   struct tm_oss_writer_opts writer; /* content type, metadata, part sizes */
 };
 
@@ -39,5 +49,11 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
 /* The objects completed, in order; all of them after finish. Lives as long as the sink. */
 const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
                                                 size_t *count);
+
+/* After a successful finish with `hold`, once: *list (malloc'd) and the objects in it are the
+** caller's, in order. What nobody took is dropped when the sink is closed. False: nothing
+** to hand over. */
+bool tm_oss_objects_held(struct tm_sink *objects, struct tm_oss_held ***list,
+                         size_t *count);
 
 #endif

@@ -10,6 +10,7 @@
 #ifndef TM_OSS_WRITER_H
 #define TM_OSS_WRITER_H
 
+#include "oss/held.h"
 #include "oss/oss.h"
 #include "stream/stream.h"
 
@@ -23,6 +24,11 @@ struct tm_oss_writer_opts { /* NULL and zero mean the default */
   int parallel;                 /* 3 parts in flight */
   size_t budget_bytes;          /* 40 MiB; raised to one part */
   struct tm_oss_budget *budget; /* shared; then budget_bytes does not count */
+  bool hold; /* finish leaves nothing visible, but an object to be completed later */
+  struct tm_oss_budget
+      *hold_budget; /* of the bytes kept in memory by objects that fit into
+                                     ** one part; without room it is a one-part upload;
+                                     ** NULL: always kept */
 };
 
 struct tm_oss_written {
@@ -39,7 +45,11 @@ struct tm_sink *tm_oss_writer_open(struct tm_oss *store, const char *key,
                                    const struct tm_oss_writer_opts *opts,
                                    struct tm_error *err);
 
-/* After a successful finish; false before. */
+/* After a successful finish; false before, and of a writer that holds. */
 bool tm_oss_writer_result(const struct tm_sink *writer, struct tm_oss_written *out);
+
+/* After a successful finish of a writer that holds, once: *out is the caller's. What nobody
+** took is dropped when the writer is closed. */
+bool tm_oss_writer_held(struct tm_sink *writer, struct tm_oss_held **out);
 
 #endif
