@@ -1,0 +1,20 @@
+/*
+** scan.h: executor callbacks of a foreign scan: begin, iterate, rescan, end
+*/
+#ifndef TM_FDW_SCAN_H
+#define TM_FDW_SCAN_H
+
+#include "foreign/fdwapi.h"
+
+void fdw_scan_begin(ForeignScanState *node, int eflags);
+TupleTableSlot *fdw_scan_iterate(ForeignScanState *node);
+void fdw_scan_rescan(ForeignScanState *node);
+void fdw_scan_end(ForeignScanState *node);
+
+/* Whose rights a scan node reads with: a view's owner, else the current user. */
+Oid fdw_scan_user(ForeignScanState *node);
+
+/* For EXPLAIN ANALYZE: objects begun and bytes fetched by all runs of the node. */
+void fdw_scan_counts(ForeignScanState *node, int64 *objects, int64 *bytes);
+
+#endif
