@@ -5,12 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "driver/crc64.h"
-#include "driver/digest.h"
 #include "driver/xml.h"
 #include "oss/http_store.h"
+#include "oss/ours.h"
 
 enum { LONG_STALL_MS = 300000 }; /* the store may join parts for long before it answers */
 
@@ -123,41 +122,16 @@ static void combine(struct complete *c)
   }
 }
 
-/* S3's ETag of an object made of these parts: md5 of the parts' md5s, "-", count. */
-static bool s3_etag(const struct complete *c, char out[64])
-{
-  unsigned char md5[16];
-  char hex[33];
-  struct tm_hasher *h = tm_hasher_new(TM_MD5);
-  bool ok = h != NULL;
-  for (size_t i = 0; ok && i < c->count; i++)
-    ok = tm_unhex(c->parts[i].etag, strlen(c->parts[i].etag), md5) &&
-         strlen(c->parts[i].etag) == 32 && tm_hasher_add(h, md5, sizeof md5);
-  ok = ok && tm_hasher_finish(h, md5);
-  tm_hasher_free(h);
-  if (ok) {
-    tm_hex(md5, sizeof md5, hex);
-    snprintf(out, 64, "%s-%zu", hex, c->count);
-  }
-  return ok;
-}
-
 /* An earlier try may have completed the upload unseen: is the object there ours? */
 static bool is_ours(struct tm_oss *store, const char *key, const struct complete *c,
                     struct tm_oss_info *info, const struct tm_cancel *cancel)
 {
-  struct tm_error ignored;
-  char etag[64];
-  if (!tm_http_head(store, key, info, cancel, &ignored))
-    return false;
-  bool same = info->size == c->size;
-  if (info->has_crc64 && c->has_crc64)
-    same = same && info->crc64 == c->crc64;
-  else
-    same = same && s3_etag(c, etag) && strcasecmp(etag, info->etag) == 0;
-  if (!same)
-    tm_oss_info_free(info);
-  return same;
+  struct tm_oss_sent sent = {.size = c->size,
+                             .has_crc64 = c->has_crc64,
+                             .crc64 = c->crc64,
+                             .parts = c->parts,
+                             .part_count = c->count};
+  return tm_oss_is_ours(store, key, &sent, info, cancel) > 0;
 }
 
 static bool check_complete(void *data, struct tm_call *call, struct tm_error *err)

@@ -7,12 +7,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "driver/crc64.h"
-#include "driver/digest.h"
 #include "oss/encode.h"
 #include "oss/http_store.h"
+#include "oss/ours.h"
 
 enum { LONG_STALL_MS = 300000 }; /* a copy answers when it is done */
 
@@ -31,34 +30,6 @@ static bool check_put(void *data, struct tm_call *call, struct tm_error *err)
   tm_error_set(err, TM_EINTEGRITY, "the store has CRC64 %" PRIu64 ", sent was %" PRIu64,
                theirs, p->crc64);
   return false;
-}
-
-/*
-** A create-only put met an object, and an earlier try of ours may have made it: it is ours
-** when size and CRC64 (or, without one, the MD5 in the ETag) are those of our bytes.
-*/
-static bool is_ours(struct tm_oss *store, const char *key, const void *bytes, size_t n,
-                    uint64_t crc64, struct tm_oss_info *info,
-                    const struct tm_cancel *cancel)
-{
-  struct tm_error ignored;
-  if (!tm_http_head(store, key, info, cancel, &ignored))
-    return false;
-  bool same = info->size == (int64_t)n;
-  if (info->has_crc64) {
-    same = same && info->crc64 == crc64;
-  } else {
-    unsigned char md5[TM_DIGEST_MAX];
-    char hex[2 * TM_DIGEST_MAX + 1];
-    same = same && tm_digest(TM_MD5, bytes != NULL ? bytes : "", n, md5);
-    if (same) {
-      tm_hex(md5, tm_digest_size(TM_MD5), hex);
-      same = strcasecmp(hex, info->etag) == 0;
-    }
-  }
-  if (!same)
-    tm_oss_info_free(info);
-  return same;
 }
 
 bool tm_http_put(struct tm_oss *store, const char *key, const void *bytes, size_t n,
@@ -81,7 +52,9 @@ bool tm_http_put(struct tm_oss *store, const char *key, const void *bytes, size_
   if (ok) {
     ok = tm_reply_info(&call.reply, info, err);
   } else if (err->kind == TM_EEXISTS && call.maybe_done) {
-    ok = is_ours(store, key, bytes, n, p.crc64, info, cancel);
+    struct tm_oss_sent sent = {
+        .size = (int64_t)n, .has_crc64 = true, .crc64 = p.crc64, .bytes = bytes};
+    ok = tm_oss_is_ours(store, key, &sent, info, cancel) > 0; /* an earlier try made it */
   }
   if (ok) {
     info->size = (int64_t)n;

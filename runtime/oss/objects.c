@@ -13,13 +13,16 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/thread.h"
+#include "oss/put_opts.h"
 #include "oss/store.h"
 
 enum {
   OBJECT_BYTES = 128 << 20,
   DIGITS = 5,
   BUDGET_BYTES = 40 << 20,
+  HOLD_BYTES = 16 << 20,
   CLEANUP_MS = 30000, /* for removing what was completed, all together */
 };
 
@@ -37,7 +40,9 @@ struct objects {
   struct tm_oss *store;
   struct tm_oss_objects_opts opts; /* prefix, suffix, preamble are ours */
   struct tm_oss_budget *budget;
+  struct tm_oss_budget *hold_budget;
   struct tm_oss_object *list;
+  struct tm_oss_held **held; /* with hold: beside the list, those finished; else NULL */
   size_t count, cap, completed;
   bool in_doubt; /* the last completion may have made its object */
   bool ended;
@@ -64,23 +69,44 @@ static void set_writer(struct objects *o, struct tm_sink **which, struct tm_sink
   pthread_mutex_unlock(&o->lock);
 }
 
+static bool grow(struct objects *o)
+{
+  size_t cap = o->cap == 0 ? 16 : o->cap * 2;
+  struct tm_oss_object *list = realloc(o->list, cap * sizeof *list);
+  if (list == NULL)
+    return false;
+  o->list = list;
+  if (o->opts.hold) {
+    struct tm_oss_held **held = realloc(o->held, cap * sizeof *held);
+    if (held == NULL)
+      return false;
+    o->held = held;
+  }
+  o->cap = cap;
+  return true;
+}
+
+/* The key of object `index`, from 0, malloc'd; NULL: out of memory. */
+static char *name_object(const struct objects *o, size_t index)
+{
+  char *key = NULL;
+  if (o->opts.name != NULL)
+    return o->opts.name(o->opts.name_data, index);
+  if (asprintf(&key, "%s%0*zu%s", o->opts.prefix, o->opts.digits, index + 1,
+               o->opts.suffix) < 0)
+    return NULL;
+  return key;
+}
+
 static struct tm_oss_object *add_object(struct objects *o, struct tm_error *err)
 {
-  if (o->count == o->cap) {
-    size_t cap = o->cap == 0 ? 16 : o->cap * 2;
-    struct tm_oss_object *grown = realloc(o->list, cap * sizeof *grown);
-    if (grown == NULL) {
-      out_of_memory(err);
-      return NULL;
-    }
-    o->list = grown;
-    o->cap = cap;
+  if (o->count == o->cap && !grow(o)) {
+    out_of_memory(err);
+    return NULL;
   }
   struct tm_oss_object *object = &o->list[o->count];
-  *object = (struct tm_oss_object){0};
-  if (asprintf(&object->key, "%s%0*zu%s", o->opts.prefix, o->opts.digits, o->count + 1,
-               o->opts.suffix) < 0) {
-    object->key = NULL;
+  *object = (struct tm_oss_object){.key = name_object(o, o->count)};
+  if (object->key == NULL) {
     out_of_memory(err);
     return NULL;
   }
@@ -125,20 +151,32 @@ static bool may_exist(const struct tm_error *err)
          strcmp(err->code, "NoSuchBucket") != 0;
 }
 
-/* Finishes a writer and notes what became of its object. */
+/* A writer was finished: notes what became of its object. */
+static void note_finished(struct objects *o, struct tm_sink *writer, size_t index)
+{
+  struct tm_oss_object *object = &o->list[index];
+  struct tm_oss_written w;
+  struct tm_oss_held *h;
+  if (tm_oss_writer_held(writer, &h)) {
+    h->rows = object->rows;
+    h->raw_bytes = object->raw_bytes;
+    object->crc64 = h->crc64;
+    o->held[index] = h;
+  } else if (tm_oss_writer_result(writer, &w)) {
+    object->crc64 = w.crc64;
+    memcpy(object->etag, w.etag, sizeof w.etag);
+  }
+  o->completed++;
+}
+
 static bool complete(struct objects *o, struct tm_sink *writer, size_t index,
                      struct tm_error *err)
 {
-  struct tm_oss_written w;
   if (!writer->ops->finish(writer, err)) {
     o->in_doubt = may_exist(err);
     return false;
   }
-  if (tm_oss_writer_result(writer, &w)) {
-    o->list[index].crc64 = w.crc64;
-    memcpy(o->list[index].etag, w.etag, sizeof w.etag);
-  }
-  o->completed++;
+  note_finished(o, writer, index);
   return true;
 }
 
@@ -157,12 +195,8 @@ static bool settle(struct objects *o, struct tm_error *err)
     return true;
   pthread_join(c->thread, NULL);
   c->running = false;
-  struct tm_oss_written w;
-  if (c->ok && tm_oss_writer_result(c->writer, &w)) {
-    o->list[c->index].crc64 = w.crc64;
-    memcpy(o->list[c->index].etag, w.etag, sizeof w.etag);
-    o->completed++;
-  }
+  if (c->ok)
+    note_finished(o, c->writer, c->index);
   set_writer(o, &o->finishing, NULL);
   tm_sink_close(c->writer);
   c->writer = NULL;
@@ -239,6 +273,20 @@ static bool objects_finish(struct tm_sink *self, struct tm_error *err)
   return true;
 }
 
+/* With hold: drops what was uploaded and nobody took. */
+static void drop_held(struct objects *o)
+{
+  int64_t deadline = tm_clock_deadline(CLEANUP_MS);
+  for (size_t i = 0; o->held != NULL && i < o->completed; i++) {
+    struct tm_error err;
+    if (!tm_oss_held_drop(o->store, o->held[i], deadline, &err))
+      tm_log(TM_WARN, "an unfinished upload is left behind: %s", err.message);
+    tm_oss_held_free(o->held[i]);
+  }
+  free(o->held);
+  o->held = NULL;
+}
+
 /* Deletes what was completed. The one whose completion failed may be there too. */
 static void remove_completed(struct objects *o)
 {
@@ -275,7 +323,10 @@ static void objects_abort(struct tm_sink *self, const char *why)
     writer->ops->abort(writer, why);
     tm_sink_close(writer);
   }
-  remove_completed(o);
+  if (o->opts.hold)
+    drop_held(o);
+  else
+    remove_completed(o);
 }
 
 static void objects_cancel(struct tm_sink *self)
@@ -287,19 +338,16 @@ static void objects_close(struct tm_sink *self)
 {
   struct objects *o = (struct objects *)self;
   objects_abort(self, "closed");
+  drop_held(o);
   for (size_t i = 0; i < o->count; i++)
     free(o->list[i].key);
   free(o->list);
   free((char *)o->opts.prefix);
   free((char *)o->opts.suffix);
   free((void *)o->opts.preamble);
-  for (size_t i = 0; i < o->opts.writer.put.meta_count; i++) {
-    free(o->opts.writer.put.meta[i].name);
-    free(o->opts.writer.put.meta[i].value);
-  }
-  free((struct tm_oss_meta *)o->opts.writer.put.meta);
-  free((char *)o->opts.writer.put.content_type);
+  tm_oss_put_opts_free(&o->opts.writer.put);
   tm_oss_budget_free(o->budget);
+  tm_oss_budget_free(o->hold_budget);
   pthread_mutex_destroy(&o->lock);
   free(o);
 }
@@ -311,25 +359,6 @@ static const struct tm_sink_ops ops = {.name = "objects",
                                        .cancel = objects_cancel,
                                        .close = objects_close};
 
-/* The put options outlive the caller's. */
-static bool copy_put(struct tm_oss_put_opts *to, const struct tm_oss_put_opts *from)
-{
-  *to = (struct tm_oss_put_opts){0};
-  if (from->content_type != NULL &&
-      (to->content_type = strdup(from->content_type)) == NULL)
-    return false;
-  struct tm_oss_meta *meta = calloc(from->meta_count + 1, sizeof *meta);
-  to->meta = meta;
-  for (size_t i = 0; meta != NULL && i < from->meta_count; i++) {
-    meta[i].name = strdup(from->meta[i].name);
-    meta[i].value = strdup(from->meta[i].value);
-    to->meta_count = i + 1;
-    if (meta[i].name == NULL || meta[i].value == NULL)
-      return false;
-  }
-  return meta != NULL;
-}
-
 static bool init(struct objects *o, const struct tm_oss_objects_opts *from,
                  struct tm_error *err)
 {
@@ -338,12 +367,13 @@ static bool init(struct objects *o, const struct tm_oss_objects_opts *from,
       from->writer.budget_bytes > 0 ? from->writer.budget_bytes : BUDGET_BYTES;
   *to = *from;
   to->writer.put = (struct tm_oss_put_opts){0};
-  to->prefix = strdup(from->prefix);
+  to->prefix = strdup(from->prefix != NULL ? from->prefix : "");
   to->suffix = strdup(from->suffix != NULL ? from->suffix : "");
   to->preamble = malloc(from->preamble_bytes + 1);
-  if (to->prefix == NULL || to->suffix == NULL || to->preamble == NULL ||
-      !copy_put(&to->writer.put, &from->writer.put))
+  if (to->prefix == NULL || to->suffix == NULL || to->preamble == NULL)
     return out_of_memory(err);
+  if (!tm_oss_put_opts_copy(&to->writer.put, &from->writer.put, err))
+    return false;
   if (from->preamble_bytes > 0)
     memcpy((void *)to->preamble, from->preamble, from->preamble_bytes);
   if (to->preamble_raw_bytes == 0)
@@ -357,15 +387,21 @@ static bool init(struct objects *o, const struct tm_oss_objects_opts *from,
     budget = to->writer.part_bytes;
   o->budget = tm_oss_budget_new(budget, err);
   to->writer.budget = o->budget;
-  return o->budget != NULL;
+  to->writer.hold = from->hold;
+  if (o->budget != NULL && from->hold) {
+    size_t bytes = from->hold_bytes > 0 ? from->hold_bytes : HOLD_BYTES;
+    o->hold_budget = tm_oss_budget_new(bytes, err);
+    to->writer.hold_budget = o->hold_budget;
+  }
+  return o->budget != NULL && (!from->hold || o->hold_budget != NULL);
 }
 
 struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
                                     const struct tm_oss_objects_opts *opts,
                                     struct tm_error *err)
 {
-  if (opts->prefix == NULL) {
-    tm_error_set(err, TM_EUSAGE, "objects need a prefix for their keys");
+  if (opts->prefix == NULL && opts->name == NULL) {
+    tm_error_set(err, TM_EUSAGE, "objects need a prefix or a function for their keys");
     return NULL;
   }
   struct objects *o = calloc(1, sizeof *o);
@@ -388,4 +424,17 @@ const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
   const struct objects *o = (const struct objects *)objects;
   *count = objects->ops == &ops ? o->completed : 0;
   return *count > 0 ? o->list : NULL;
+}
+
+bool tm_oss_objects_held(struct tm_sink *objects, struct tm_oss_held ***list,
+                         size_t *count)
+{
+  struct objects *o = (struct objects *)objects;
+  if (objects->ops != &ops || !o->opts.hold || !o->ended || o->completed < o->count ||
+      (o->count > 0 && o->held == NULL))
+    return false;
+  *list = o->held;
+  *count = o->held != NULL ? o->count : 0;
+  o->held = NULL;
+  return true;
 }

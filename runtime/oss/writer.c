@@ -3,19 +3,21 @@
 **
 ** The caller's thread fills a part; full parts wait in a list for the upload threads. A
 ** part holds its share of the budget from the moment it is begun until it is uploaded. The
-** first failure is kept and stops everybody. A file:// store is written through directly.
+** first failure is kept and stops everybody. A file:// store is written through directly,
+** unless the object is to be held.
 */
 #include "oss/writer.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "driver/crc64.h"
 #include "oss/file_store.h"
+#include "oss/put_opts.h"
 
 enum {
   PART_BYTES = 8 << 20,
@@ -25,74 +27,8 @@ enum {
   PARALLEL = 3,
   PARALLEL_MAX = 16,
   MAX_PARTS = 10000,
-  TICK_MS = 1000, /* a wait looks at the cancel tokens so often, should nobody wake it */
+  DROP_MS = 10000, /* for what was held and nobody took */
 };
-
-/* ---- the budget ---- */
-
-struct tm_oss_budget {
-  pthread_mutex_t lock; /* guards used */
-  pthread_cond_t freed;
-  size_t total, used;
-};
-
-struct tm_oss_budget *tm_oss_budget_new(size_t bytes, struct tm_error *err)
-{
-  struct tm_oss_budget *b = calloc(1, sizeof *b);
-  if (b == NULL) {
-    tm_error_set(err, TM_EMEMORY, "out of memory");
-    return NULL;
-  }
-  b->total = bytes;
-  pthread_condattr_t attr;
-  pthread_condattr_init(&attr);
-  pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-  pthread_mutex_init(&b->lock, NULL);
-  pthread_cond_init(&b->freed, &attr);
-  pthread_condattr_destroy(&attr);
-  return b;
-}
-
-void tm_oss_budget_free(struct tm_oss_budget *budget)
-{
-  if (budget == NULL)
-    return;
-  pthread_mutex_destroy(&budget->lock);
-  pthread_cond_destroy(&budget->freed);
-  free(budget);
-}
-
-/* Waits for its share; more than the whole is given when nothing else is out. */
-static bool budget_take(struct tm_oss_budget *b, size_t bytes,
-                        const struct tm_cancel *cancel)
-{
-  bool ok = true;
-  pthread_mutex_lock(&b->lock);
-  while (b->used > 0 && (b->used > b->total || bytes > b->total - b->used)) {
-    struct timespec until;
-    if (tm_cancel_fired(cancel) || tm_cancel_fired(tm_interrupt())) {
-      ok = false;
-      break;
-    }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += TICK_MS / 1000;
-    pthread_cond_timedwait(&b->freed, &b->lock, &until);
-  }
-  if (ok)
-    b->used += bytes;
-  pthread_mutex_unlock(&b->lock);
-  return ok;
-}
-
-static void budget_give(struct tm_oss_budget *b, size_t bytes)
-{
-  pthread_mutex_lock(&b->lock);
-  b->used -= bytes;
-  pthread_cond_broadcast(&b->freed);
-  pthread_mutex_unlock(&b->lock);
-}
-
-/* ---- the writer ---- */
 
 struct job { /* a part on its way */
   struct job *next;
@@ -112,6 +48,9 @@ struct writer {
   size_t part_bytes;
   int parallel;
   struct tm_cancel cancel;
+  bool hold;
+  struct tm_oss_budget *hold_budget; /* or NULL */
+  struct tm_oss_held *held;          /* finished, and taken by nobody yet */
 
   struct job *filling; /* of the caller's thread */
   int parts;           /* begun so far */
@@ -145,8 +84,8 @@ static size_t part_size(const struct writer *w, int number)
 {
   static const unsigned eighths[] = {8, 10, 13, 20, 40};
   size_t size = w->part_bytes / 8 * eighths[(number - 1) / 2000];
-  if (size > w->budget->total && number > 2000)
-    size = w->budget->total;
+  if (size > tm_oss_budget_total(w->budget) && number > 2000)
+    size = tm_oss_budget_total(w->budget);
   return size > w->part_bytes ? size : w->part_bytes;
 }
 
@@ -154,7 +93,7 @@ static void job_free(struct writer *w, struct job *j)
 {
   if (j == NULL)
     return;
-  budget_give(w->budget, j->cap);
+  tm_oss_budget_give(w->budget, j->cap);
   free(j);
 }
 
@@ -223,14 +162,14 @@ static bool begin_part(struct writer *w, struct tm_error *err)
     tm_error_hint(err, "write several objects, or give a larger part_bytes and budget");
     return false;
   }
-  if (!budget_take(w->budget, size, &w->cancel)) {
+  if (!tm_oss_budget_take(w->budget, size, &w->cancel)) {
     if (!has_failed(w, err))
       tm_error_set(err, TM_ECANCELED, "cancelled");
     return false;
   }
   w->filling = malloc(sizeof *w->filling + size);
   if (w->filling == NULL) {
-    budget_give(w->budget, size);
+    tm_oss_budget_give(w->budget, size);
     return out_of_memory(err);
   }
   *w->filling = (struct job){.number = ++w->parts, .cap = size};
@@ -285,6 +224,11 @@ static bool submit(struct writer *w, struct tm_error *err)
   return true;
 }
 
+static bool writes_through(const struct writer *w)
+{
+  return w->store->scheme == TM_OSS_FILE && !w->hold;
+}
+
 static bool write_file(struct writer *w, const struct tm_slab *slab, struct tm_error *err)
 {
   if (!w->file_open) {
@@ -323,8 +267,8 @@ static bool writer_write(struct tm_sink *self, struct tm_slab *slab, struct tm_e
   struct writer *w = (struct writer *)self;
   bool ok = false;
   if (w->ended)
-    tm_error_set(err, TM_EUSAGE, "the writer of '%.200s' is finished", w->key);
-  else if (w->store->scheme == TM_OSS_FILE)
+    tm_error_set(err, TM_EUSAGE, "the writer is finished");
+  else if (writes_through(w))
     ok = write_file(w, slab, err);
   else
     ok = write_bytes(w, slab->data, slab->len, err);
@@ -372,19 +316,78 @@ static bool finish_put(struct writer *w, struct tm_oss_info *info, struct tm_err
                     &w->put, info, &w->cancel, err);
 }
 
-static bool finish_upload(struct writer *w, struct tm_oss_info *info,
-                          struct tm_error *err)
+/* Uploads what is left and waits until every part is there. */
+static bool finish_parts(struct writer *w, struct tm_error *err)
 {
   bool ok = w->filling == NULL || submit(w, err);
   join(w);
-  if (!ok || has_failed(w, err))
-    return false;
-  if (!tm_oss_multipart_complete(w->store, w->key, w->upload_id, w->done,
+  return ok && !has_failed(w, err);
+}
+
+static bool finish_upload(struct writer *w, struct tm_oss_info *info,
+                          struct tm_error *err)
+{
+  if (!finish_parts(w, err) ||
+      !tm_oss_multipart_complete(w->store, w->key, w->upload_id, w->done,
                                  (size_t)w->parts, w->put.create_only, info, &w->cancel,
                                  err))
     return false;
   free(w->upload_id); /* it is an object now */
   w->upload_id = NULL;
+  return true;
+}
+
+/* Whether the object stays in memory until it is completed: a part that nothing was sent of. */
+static bool keeps_bytes(struct writer *w)
+{
+  size_t n = w->filling != NULL ? w->filling->len : 0;
+  return w->upload_id == NULL &&
+         (w->hold_budget == NULL || tm_oss_budget_try(w->hold_budget, n));
+}
+
+static bool hold_bytes(struct writer *w, struct tm_oss_held *h, struct tm_error *err)
+{
+  const struct job *j = w->filling;
+  size_t n = j != NULL ? j->len : 0;
+  h->bytes = malloc(n + 1); /* no more than it needs: a part's buffer is larger */
+  if (h->bytes == NULL)
+    return out_of_memory(err);
+  if (n > 0)
+    memcpy(h->bytes, j->bytes, n);
+  h->crc64 = j != NULL ? j->crc64 : 0;
+  return true;
+}
+
+static bool hold_upload(struct writer *w, struct tm_oss_held *h, struct tm_error *err)
+{
+  if (!finish_parts(w, err))
+    return false;
+  for (int i = 0; i < w->parts; i++)
+    h->crc64 = tm_crc64_combine(h->crc64, w->done[i].crc64, (uint64_t)w->done[i].size);
+  h->upload_id = w->upload_id;
+  h->parts = w->done;
+  h->part_count = (size_t)w->parts;
+  w->upload_id = NULL;
+  w->done = NULL;
+  return true;
+}
+
+static bool finish_hold(struct writer *w, struct tm_error *err)
+{
+  struct tm_oss_held *h = calloc(1, sizeof *h);
+  if (h == NULL)
+    return out_of_memory(err);
+  bool ok = keeps_bytes(w) ? hold_bytes(w, h, err) : hold_upload(w, h, err);
+  if (!ok) {
+    tm_oss_held_free(h);
+    return false;
+  }
+  h->key = w->key;
+  w->key = NULL;
+  h->put = w->put;
+  w->put = (struct tm_oss_put_opts){0};
+  h->size = w->result.size;
+  w->held = h;
   return true;
 }
 
@@ -394,11 +397,13 @@ static bool writer_finish(struct tm_sink *self, struct tm_error *err)
   struct tm_oss_info info = {0};
   bool ok;
   if (w->ended) {
-    tm_error_set(err, TM_EUSAGE, "the writer of '%.200s' is finished", w->key);
+    tm_error_set(err, TM_EUSAGE, "the writer is finished");
     return false;
   }
   w->ended = true;
-  if (w->store->scheme == TM_OSS_FILE)
+  if (w->hold)
+    ok = finish_hold(w, err);
+  else if (writes_through(w))
     ok = finish_file(w, &info, err);
   else if (w->upload_id == NULL)
     ok = finish_put(w, &info, err);
@@ -411,7 +416,7 @@ static bool writer_finish(struct tm_sink *self, struct tm_error *err)
     drop_upload(w);
     return false;
   }
-  w->has_result = true;
+  w->has_result = !w->hold;
   w->result.crc64 = info.crc64;
   w->result.parts = w->parts;
   memcpy(w->result.etag, info.etag, sizeof w->result.etag);
@@ -440,20 +445,26 @@ static void writer_cancel(struct tm_sink *self)
   tm_cancel_fire(&((struct writer *)self)->cancel);
 }
 
+static void drop_held(struct writer *w)
+{
+  struct tm_error err;
+  if (w->held != NULL &&
+      !tm_oss_held_drop(w->store, w->held, tm_clock_deadline(DROP_MS), &err))
+    tm_log(TM_WARN, "an unfinished upload is left behind: %s", err.message);
+  tm_oss_held_free(w->held);
+  w->held = NULL;
+}
+
 static void writer_close(struct tm_sink *self)
 {
   struct writer *w = (struct writer *)self;
   if (w->base.ops == NULL) /* half built */
     w->ended = true;
   writer_abort(self, "closed");
+  drop_held(w);
   if (w->own_budget)
     tm_oss_budget_free(w->budget);
-  for (size_t i = 0; i < w->put.meta_count; i++) {
-    free(w->put.meta[i].name);
-    free(w->put.meta[i].value);
-  }
-  free((struct tm_oss_meta *)w->put.meta);
-  free((char *)w->put.content_type);
+  tm_oss_put_opts_free(&w->put);
   tm_cancel_close(&w->cancel);
   pthread_mutex_destroy(&w->lock);
   pthread_cond_destroy(&w->work);
@@ -468,26 +479,6 @@ static const struct tm_sink_ops ops = {.name = "object",
                                        .abort = writer_abort,
                                        .cancel = writer_cancel,
                                        .close = writer_close};
-
-static bool copy_put(struct writer *w, const struct tm_oss_put_opts *put)
-{
-  w->put.create_only = put->create_only;
-  if (put->content_type != NULL &&
-      (w->put.content_type = strdup(put->content_type)) == NULL)
-    return false;
-  if (put->meta_count == 0)
-    return true;
-  struct tm_oss_meta *meta = calloc(put->meta_count, sizeof *meta);
-  w->put.meta = meta;
-  for (size_t i = 0; meta != NULL && i < put->meta_count; i++) {
-    meta[i].name = strdup(put->meta[i].name);
-    meta[i].value = strdup(put->meta[i].value);
-    w->put.meta_count = i + 1;
-    if (meta[i].name == NULL || meta[i].value == NULL)
-      return false;
-  }
-  return meta != NULL;
-}
 
 static bool init(struct writer *w, const char *key, const struct tm_oss_writer_opts *o,
                  struct tm_error *err)
@@ -508,9 +499,11 @@ static bool init(struct writer *w, const char *key, const struct tm_oss_writer_o
       return false;
   }
   w->key = strdup(key);
-  if (w->key == NULL || !copy_put(w, &o->put))
+  if (w->key == NULL)
     return out_of_memory(err);
-  return tm_cancel_open(&w->cancel, err);
+  w->hold = o->hold;
+  w->hold_budget = o->hold_budget;
+  return tm_oss_put_opts_copy(&w->put, &o->put, err) && tm_cancel_open(&w->cancel, err);
 }
 
 struct tm_sink *tm_oss_writer_open(struct tm_oss *store, const char *key,
@@ -543,5 +536,15 @@ bool tm_oss_writer_result(const struct tm_sink *writer, struct tm_oss_written *o
   if (writer->ops != &ops || !w->has_result)
     return false;
   *out = w->result;
+  return true;
+}
+
+bool tm_oss_writer_held(struct tm_sink *writer, struct tm_oss_held **out)
+{
+  struct writer *w = (struct writer *)writer;
+  if (writer->ops != &ops || w->held == NULL)
+    return false;
+  *out = w->held;
+  w->held = NULL;
   return true;
 }

@@ -10,13 +10,9 @@
 #ifndef TM_OSS_WRITER_H
 #define TM_OSS_WRITER_H
 
+#include "oss/budget.h"
 #include "oss/held.h"
-#include "oss/oss.h"
 #include "stream/stream.h"
-
-struct tm_oss_budget; /* bytes of part buffers; shared by threads */
-struct tm_oss_budget *tm_oss_budget_new(size_t bytes, struct tm_error *err);
-void tm_oss_budget_free(struct tm_oss_budget *budget); /* NULL is fine */
 
 struct tm_oss_writer_opts { /* NULL and zero mean the default */
   struct tm_oss_put_opts put;
