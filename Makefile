@@ -66,6 +66,9 @@ $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-
 	@mkdir -p $(@D)
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
 
+# Pure parts of the extension are no objects of the program: their tests compile them.
+$(B)/ctest/split_test $(B)/split: runtime/oss_fdw/split.c
+
 ctest: $(CTEST) $(B)/pty
 
 # Tests of what people type run their program on a pseudo-terminal.
