@@ -28,12 +28,12 @@ LUA     := $(shell find lua stdlib -name '*.lua' | LC_ALL=C sort)
 CTEST   := $(patsubst tests/c/%.c,$(B)/ctest/%,$(wildcard tests/c/*_test.c))
 
 .PHONY: all setup setup-test setup-demo setup-bench setup-fdw ctest test asan tsan lint format fuzz bench demo install \
-        fdw install-fdw clean
+        fdw install-fdw installcheck clean
 all: $(B)/tidemill
 
 # Before anything compiles; pkg-config is asked only after this (DEFS and LIBS are lazy).
 setup: ; @$(SETUP) build
-setup-test: setup ; @$(SETUP) demo test
+setup-test: setup ; @$(SETUP) demo fdw test
 setup-demo: setup ; @$(SETUP) demo
 setup-bench: setup ; @$(SETUP) demo bench
 setup-fdw: setup ; @$(SETUP) fdw
@@ -79,7 +79,7 @@ $(B)/pty: tests/support/pty.c | setup-test
 $(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-test: setup-test all ctest ; @tests/run $(B) $(T)
+test: setup-test all ctest fdw ; @tests/run $(B) $(T)
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
 lint: ; +@$(SETUP) build lint && tests/lint
@@ -105,10 +105,15 @@ install: all
 # oss_fdw, for the PostgreSQL that PG_CONFIG names; with another than Debian's, SETUP=true.
 PG_CONFIG ?= pg_config
 FDW = @mkdir -p $(B)/fdw && $(MAKE) $(if $(V),,-s) --no-print-directory -C $(B)/fdw -f $(CURDIR)/runtime/oss_fdw/Makefile \
-      PG_CONFIG=$(PG_CONFIG) CC='$(CC)' TM_CFLAGS='$(CFLAGS) $(SAN)' TM_VERSION=$(VERSION)
+      PG_CONFIG=$(PG_CONFIG) CC='$(CC)' TM_CFLAGS='$(CFLAGS) $(FDW_SAN)' TM_VERSION=$(VERSION)
+FDW_SAN = $(if $(findstring thread,$(SAN)),,$(SAN))# a server without TSan cannot load it
 
 fdw: setup-fdw ; +$(FDW) all
 install-fdw: setup-fdw ; +$(FDW) all install
+
+# The regression files of tests/fdw, on a server and a store of their own or on those of $TM_FDW.
+installcheck: setup-test all fdw
+	@TM_BUILD=$(abspath $(B)) TM_BIN=$(abspath $(B))/tidemill PG_CONFIG=$(PG_CONFIG) tests/fdw/run $(B)/fdw/check $(T)
 
 clean:
 	rm -rf --one-file-system build
