@@ -1,5 +1,5 @@
 /*
-** base_test.c: errors, buffers, queues, cancel tokens and waiting
+** base_test.c: errors, buffers, queues, threads, cancel tokens and waiting
 */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,6 +9,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "base/queue.h"
+#include "base/thread.h"
 
 /* ---- error ---- */
 
@@ -168,6 +170,30 @@ static void every_item_arrives_once(void **state)
   tm_queue_free(q);
 }
 
+/* ---- threads ---- */
+
+static void *ask_mask(void *arg)
+{
+  pthread_sigmask(SIG_SETMASK, NULL, arg);
+  return NULL;
+}
+
+static void no_signal_is_delivered_to_a_thread(void **state)
+{
+  (void)state;
+  sigset_t mask, before, after;
+  pthread_t thread;
+  ask_mask(&before);
+  assert_int_equal(tm_thread_start(&thread, ask_mask, &mask), 0);
+  pthread_join(thread, NULL);
+  ask_mask(&after);
+  static const int numbers[] = {SIGINT, SIGTERM, SIGUSR1, SIGALRM, SIGCHLD, SIGQUIT};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+    assert_int_equal(sigismember(&mask, numbers[i]), 1);
+    assert_int_equal(sigismember(&after, numbers[i]), sigismember(&before, numbers[i]));
+  }
+}
+
 /* ---- cancel and clock ---- */
 
 static void *fire_soon(void *arg)
@@ -240,6 +266,7 @@ int main(void)
       cmocka_unit_test(an_abort_is_never_an_end),
       cmocka_unit_test(every_item_arrives_once),
       cmocka_unit_test(firing_wakes_a_sleeper),
+      cmocka_unit_test(no_signal_is_delivered_to_a_thread),
       cmocka_unit_test(poll_tells_readiness_from_timeout),
       cmocka_unit_test(a_deadline_is_never_negative_unless_there_is_none),
       cmocka_unit_test(backoff_stays_under_its_cap),
