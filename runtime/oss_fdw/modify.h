@@ -6,8 +6,8 @@
 ** objects are uploaded but not visible, and belong to the transaction (xact.h). A statement
 ** of no rows talks to nobody. On any error everything is released with the query's memory.
 */
-#ifndef TM_OSS_FDW_MODIFY_H
-#define TM_OSS_FDW_MODIFY_H
+#ifndef FDW_MODIFY_H
+#define FDW_MODIFY_H
 
 #include "postgres.h"
 
@@ -22,8 +22,6 @@ void fdw_begin_modify(ModifyTableState *state, ResultRelInfo *info, List *fdw_pr
 TupleTableSlot *fdw_exec_insert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot,
                                 TupleTableSlot *plan_slot);
 void fdw_end_modify(EState *estate, ResultRelInfo *info);
-void fdw_explain_modify(ModifyTableState *state, ResultRelInfo *info, List *fdw_private,
-                        int subplan, struct ExplainState *es);
 
 /* COPY FROM, and rows routed to a partition. */
 void fdw_begin_insert(ModifyTableState *state, ResultRelInfo *info);

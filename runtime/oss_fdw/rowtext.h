@@ -6,8 +6,8 @@
 ** set. A string goes through the conversion of encodings before it is quoted, since only
 ** then is it known which bytes of it are characters of their own.
 */
-#ifndef TM_OSS_FDW_ROWTEXT_H
-#define TM_OSS_FDW_ROWTEXT_H
+#ifndef FDW_ROWTEXT_H
+#define FDW_ROWTEXT_H
 
 #include "postgres.h"
 
