@@ -1,8 +1,10 @@
 /*
 ** analyze.h: ANALYZE of a foreign table: a sample of its objects' rows
 */
-#ifndef TM_FDW_ANALYZE_H
-#define TM_FDW_ANALYZE_H
+#ifndef FDW_ANALYZE_H
+#define FDW_ANALYZE_H
+
+#include "postgres.h"
 
 #include "foreign/fdwapi.h"
 

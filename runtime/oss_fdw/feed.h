@@ -5,8 +5,10 @@
 ** oss_fdw.prefetch. All transfers are in threads; a call waits on the latch. Each request
 ** is pinned to the etag of the listing, so an object that was replaced is an error.
 */
-#ifndef TM_FDW_FEED_H
-#define TM_FDW_FEED_H
+#ifndef FDW_FEED_H
+#define FDW_FEED_H
+
+#include "postgres.h"
 
 #include "oss_fdw/match.h"
 

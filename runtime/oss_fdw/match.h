@@ -5,8 +5,10 @@
 ** (name.h) never match. The order is the byte order of the keys; a filepath table of the
 ** RDS dialect has its objects as they are numbered: f, f.1, f.2 up to the first gap.
 */
-#ifndef TM_FDW_MATCH_H
-#define TM_FDW_MATCH_H
+#ifndef FDW_MATCH_H
+#define FDW_MATCH_H
+
+#include "postgres.h"
 
 #include "base/error.h"
 #include "oss_fdw/options.h"
@@ -41,15 +43,16 @@ const struct fdw_objects *fdw_match_plan(const struct fdw_table *t,
 /*
 ** The listing of this statement, for its execution: what the planner saw, else a new one.
 ** Every scan with the same `owner` (es_query_cxt) gets the same list; it lives as long as
-** the owner. Raises what goes wrong, also what went wrong for the planner.
+** the owner. NULL with *err when it could not be listed, now or for the planner.
 */
 const struct fdw_objects *fdw_match_take(const struct fdw_table *t,
-                                         struct fdw_store *store, MemoryContext owner);
+                                         struct fdw_store *store, MemoryContext owner,
+                                         struct tm_error *err);
 
 /* The WARNING of a table that has no object at all; silent when it has. */
 void fdw_match_warn(const struct fdw_table *t, const struct fdw_objects *objects);
 
-/* "dir 'a/'", "prefix 'a'", "filepath 'a'": palloc'd, for messages. */
+/* "dir \"a/\" of bucket \"b\"" and so on: palloc'd, for messages. */
 char *fdw_match_where(const struct fdw_table *t);
 
 #endif

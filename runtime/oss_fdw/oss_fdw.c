@@ -9,7 +9,11 @@
 #include "fmgr.h"
 #include "foreign/fdwapi.h"
 
+#include "oss_fdw/analyze.h"
+#include "oss_fdw/explain.h"
 #include "oss_fdw/guc.h"
+#include "oss_fdw/plan.h"
+#include "oss_fdw/scan.h"
 
 PG_MODULE_MAGIC;
 
@@ -26,5 +30,16 @@ Datum oss_fdw_handler(PG_FUNCTION_ARGS)
 {
   FdwRoutine *routine = makeNode(FdwRoutine);
   (void)fcinfo;
+
+  routine->GetForeignRelSize = fdw_plan_size;
+  routine->GetForeignPaths = fdw_plan_paths;
+  routine->GetForeignPlan = fdw_plan_scan;
+  routine->BeginForeignScan = fdw_scan_begin;
+  routine->IterateForeignScan = fdw_scan_iterate;
+  routine->ReScanForeignScan = fdw_scan_rescan;
+  routine->EndForeignScan = fdw_scan_end;
+  routine->ExplainForeignScan = fdw_explain_scan;
+  routine->AnalyzeForeignTable = fdw_analyze;
+
   PG_RETURN_POINTER(routine);
 }

@@ -1,11 +1,12 @@
 /*
 ** plan.h: planner callbacks: size, paths, plan
 **
-** fdw_private of a ForeignScan is list_make1(columns): the names (Strings) of the columns
-** to be converted, or NIL for all. The list of objects is not in it: see match.h.
+** The list of objects is not in the plan, which may outlive it: see match.h.
 */
-#ifndef TM_FDW_PLAN_H
-#define TM_FDW_PLAN_H
+#ifndef FDW_PLAN_H
+#define FDW_PLAN_H
+
+#include "postgres.h"
 
 #include "foreign/fdwapi.h"
 
@@ -13,5 +14,13 @@ void fdw_plan_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 void fdw_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 ForeignScan *fdw_plan_scan(PlannerInfo *root, RelOptInfo *rel, Oid relid,
                            ForeignPath *path, List *tlist, List *clauses, Plan *outer);
+
+struct fdw_columns { /* which columns a scan needs */
+  bool all;
+  List *names; /* Strings; nothing when `all` */
+};
+
+/* Reads them from the fdw_private of a ForeignScan. */
+struct fdw_columns fdw_plan_columns(List *fdw_private);
 
 #endif

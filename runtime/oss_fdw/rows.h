@@ -5,8 +5,10 @@
 ** are each object's own. This is what scans and ANALYZE share. Bad rows are errors, or go
 ** to reject.h when the table is tolerant.
 */
-#ifndef TM_FDW_ROWS_H
-#define TM_FDW_ROWS_H
+#ifndef FDW_ROWS_H
+#define FDW_ROWS_H
+
+#include "postgres.h"
 
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"

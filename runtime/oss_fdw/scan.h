@@ -1,8 +1,10 @@
 /*
 ** scan.h: executor callbacks of a foreign scan: begin, iterate, rescan, end
 */
-#ifndef TM_FDW_SCAN_H
-#define TM_FDW_SCAN_H
+#ifndef FDW_SCAN_H
+#define FDW_SCAN_H
+
+#include "postgres.h"
 
 #include "foreign/fdwapi.h"
 
