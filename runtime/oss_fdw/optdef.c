@@ -261,6 +261,12 @@ void fdw_options_check(List *options, enum fdw_place place)
   }
 }
 
+bool fdw_option_is_secret(const char *name)
+{
+  const struct optdef *d = find(name, ~0);
+  return d != NULL && d->type == SECRET;
+}
+
 /* ---- reading ---- */
 
 const char *fdw_option(List *options, const char *name)

@@ -30,6 +30,9 @@ enum fdw_place fdw_place_of(Oid catalog);
 */
 void fdw_options_check(List *options, enum fdw_place place);
 
+/* Whether the option's value is a secret: id and key. */
+bool fdw_option_is_secret(const char *name);
+
 /* The value of an option, or NULL; points into the list. */
 const char *fdw_option(List *options, const char *name);
 

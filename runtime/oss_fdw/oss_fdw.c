@@ -12,6 +12,7 @@
 #include "oss_fdw/analyze.h"
 #include "oss_fdw/explain.h"
 #include "oss_fdw/guc.h"
+#include "oss_fdw/hook.h"
 #include "oss_fdw/plan.h"
 #include "oss_fdw/scan.h"
 
@@ -24,6 +25,7 @@ PG_FUNCTION_INFO_V1(oss_fdw_handler);
 void _PG_init(void)
 {
   fdw_guc_init();
+  fdw_hook_init();
 }
 
 Datum oss_fdw_handler(PG_FUNCTION_ARGS)
