@@ -68,6 +68,7 @@ $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-
 
 # Pure parts of the extension are no objects of the program: their tests compile them.
 $(B)/ctest/split_test $(B)/split: runtime/oss_fdw/split.c
+$(B)/ctest/errfile_test: runtime/oss_fdw/errfile.c
 
 ctest: $(CTEST) $(B)/pty
 
