@@ -46,6 +46,8 @@ struct reader {
   uint64_t crc64; /* of the ranges handed out whole */
 
   pthread_mutex_t lock; /* guards what follows */
+  bool told;            /* a GET said what CRC64 the object has: there may be no HEAD */
+  uint64_t told_crc64;
   pthread_cond_t arrived, wanted;
   struct slot slots[PARALLEL_MAX];
   int64_t head, next; /* range being handed out; next range to fetch */
@@ -130,7 +132,12 @@ static bool fetch_range(struct reader *r, int64_t index, struct tm_error *err)
       .length = length,
       .if_match = r->etag[0] != '\0' ? r->etag : NULL,
   };
-  bool ok = tm_oss_stream(r->store, r->key, &get, take, &f, NULL, &r->cancel, err);
+  struct tm_oss_info info = {.size = -1};
+  bool ok = tm_oss_stream(r->store, r->key, &get, take, &f, &info, &r->cancel, err);
+  bool told = ok && info.has_crc64;
+  uint64_t told_crc64 = info.crc64;
+  if (ok)
+    tm_oss_info_free(&info);
   if (ok && f.left > 0) {
     tm_error_set(err, TM_EINTEGRITY, "'%.200s' is shorter than it was said to be",
                  r->key);
@@ -140,6 +147,10 @@ static bool fetch_range(struct reader *r, int64_t index, struct tm_error *err)
   if (!ok)
     return false;
   pthread_mutex_lock(&r->lock);
+  if (told) {
+    r->told = true;
+    r->told_crc64 = told_crc64;
+  }
   slot->crc64 = f.crc64;
   slot->length = length;
   slot->done = true;
@@ -262,8 +273,10 @@ static bool start(struct reader *r, struct tm_error *err)
 static int check_end(struct reader *r, struct tm_error *err)
 {
   bool whole = r->first == 0 && r->total == r->info.size;
-  bool known = r->opts.has_crc64 || r->info.has_crc64;
-  uint64_t must = r->opts.has_crc64 ? r->opts.crc64 : r->info.crc64;
+  bool known = r->opts.has_crc64 || r->info.has_crc64 || r->told;
+  uint64_t must = r->opts.has_crc64   ? r->opts.crc64
+                  : r->info.has_crc64 ? r->info.crc64
+                                      : r->told_crc64;
   if (!whole || !known || must == r->crc64)
     return 0;
   char name[TM_OSS_NAME_SIZE];
