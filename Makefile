@@ -33,8 +33,8 @@ all: $(B)/tidemill
 
 # Before anything compiles; pkg-config is asked only after this (DEFS and LIBS are lazy).
 setup: ; @$(SETUP) build
-setup-test: setup ; @$(SETUP) demo fdw test
-setup-demo: setup ; @$(SETUP) demo
+setup-test: setup ; @$(SETUP) demo fdw radosgw test
+setup-demo: setup ; @$(SETUP) demo $(if $(FDW),fdw radosgw)
 setup-bench: setup ; @$(SETUP) demo bench
 setup-fdw: setup ; @$(SETUP) fdw
 
@@ -86,7 +86,7 @@ tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
 lint: ; +@$(SETUP) build lint && tests/lint
 fuzz: ; +@$(SETUP) build lint && tests/fuzz/run
 bench: setup-bench all ; @tests/bench/run $(B)
-demo: setup-demo all ; @tests/demo $(B)
+demo: setup-demo all $(if $(FDW),fdw) ; @tests/demo$(if $(FDW),_fdw) $(B)
 
 format:
 	clang-format -i $(shell find runtime tests -name '*.[ch]')
@@ -105,12 +105,12 @@ install: all
 
 # oss_fdw, for the PostgreSQL that PG_CONFIG names; with another than Debian's, SETUP=true.
 PG_CONFIG ?= pg_config
-FDW = @mkdir -p $(B)/fdw && $(MAKE) $(if $(V),,-s) --no-print-directory -C $(B)/fdw -f $(CURDIR)/runtime/oss_fdw/Makefile \
+FDW_MAKE = @mkdir -p $(B)/fdw && $(MAKE) $(if $(V),,-s) --no-print-directory -C $(B)/fdw -f $(CURDIR)/runtime/oss_fdw/Makefile \
       PG_CONFIG=$(PG_CONFIG) CC='$(CC)' TM_CFLAGS='$(CFLAGS) $(FDW_SAN)' TM_VERSION=$(VERSION)
 FDW_SAN = $(if $(findstring thread,$(SAN)),,$(SAN))# a server without TSan cannot load it
 
-fdw: setup-fdw ; +$(FDW) all
-install-fdw: setup-fdw ; +$(FDW) all install
+fdw: setup-fdw ; +$(FDW_MAKE) all
+install-fdw: setup-fdw ; +$(FDW_MAKE) all install
 
 # The regression files of tests/fdw, on a server and a store of their own or on those of $TM_FDW.
 installcheck: setup-test all fdw
