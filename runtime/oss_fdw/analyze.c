@@ -2,7 +2,7 @@
 ** analyze.c: ANALYZE of a foreign table: a sample of its objects' rows
 **
 ** Objects are read in random order until oss_fdw.analyze_size bytes of them, as stored, have
-** come; then reading stops, in the middle of an object if need be. Among the rows read each
+** come; no other one is begun then, and a large one is left OVERRUN bytes later. Among the rows read each
 ** is as likely in the sample as any other (reservoir sampling). The total is scaled by bytes.
 */
 #include "oss_fdw/analyze.h"
@@ -13,24 +13,13 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "oss_fdw/guc.h"
+#include "oss_fdw/plan.h"
 #include "oss_fdw/rows.h"
 #include "oss_fdw/wait.h"
 #include "utils/memutils.h"
 #include "utils/sampling.h"
 
-/* The statement's objects of the table, which live as long as `owner`. */
-static const struct fdw_objects *list_objects(const struct fdw_table *t,
-                                              struct fdw_store *store,
-                                              MemoryContext owner)
-{
-  struct tm_error err;
-  const struct fdw_objects *objects = owner != NULL
-                                          ? fdw_match_take(t, store, owner, &err)
-                                          : fdw_match_plan(t, store, &err);
-  if (objects == NULL)
-    fdw_raise(&err);
-  return objects;
-}
+enum { OVERRUN = 32 * 1024 * 1024 };
 
 struct sample {
   Relation rel;
@@ -86,10 +75,15 @@ static void consider(struct sample *s)
   s->seen += 1;
 }
 
-/* Reads rows until enough bytes came. False: all objects were read to their end. */
-static bool read_rows(struct sample *s, int64 enough)
+/*
+** Reads rows until the last object that the limit lets begin has ended, or is far beyond it:
+** bytes that have come but were not read yet are then few against those that were.
+*/
+static void read_rows(struct sample *s)
 {
   ExprContext *econtext = GetPerTupleExprContext(s->estate);
+  int64 enough = (int64)fdw_analyze_size_mb * 1024 * 1024;
+  fdw_rows_limit(s->rows, enough);
   for (;;) {
     vacuum_delay_point();
     ResetExprContext(econtext);
@@ -97,32 +91,29 @@ static bool read_rows(struct sample *s, int64 enough)
     fdw_rows_next(s->rows, econtext, s->slot);
     MemoryContextSwitchTo(old);
     if (TupIsNull(s->slot))
-      return false;
+      return;
     consider(s);
-    if (fdw_rows_bytes(s->rows) >= enough)
-      return true;
+    if (fdw_rows_bytes(s->rows) >= enough + OVERRUN)
+      return;
   }
-}
-
-/* How many rows there are, if those unread are as long as those read. */
-static double estimate(const struct sample *s, bool partly, int64 read, int64 bytes)
-{
-  return partly && read < bytes ? s->seen * ((double)bytes / (double)read) : s->seen;
 }
 
 static void sample_table(struct sample *s, const struct fdw_table *t, MemoryContext work,
                          int elevel, double *total)
 {
+  struct tm_error err;
   struct fdw_store *store = fdw_store_acquire_in(work, t);
-  const struct fdw_objects *objects = list_objects(t, store, work);
+  struct fdw_objects *objects = fdw_match_take(t, store, work, &err);
+  if (objects == NULL)
+    fdw_raise(&err);
   fdw_match_warn(t, objects);
   MemoryContext old = MemoryContextSwitchTo(work);
   struct fdw_objects *order = shuffle(s, objects);
   MemoryContextSwitchTo(old);
   s->rows = fdw_rows_open(work, s->rel, t, store, order, NIL, true);
-  bool partly = read_rows(s, (int64)fdw_analyze_size_mb * 1024 * 1024);
-  int64 bytes = Min(fdw_rows_bytes(s->rows), objects->bytes);
-  *total = estimate(s, partly, bytes, objects->bytes);
+  read_rows(s);
+  int64 bytes = fdw_rows_bytes(s->rows);
+  *total = bytes > 0 ? s->seen * ((double)objects->bytes / (double)bytes) : 0;
   ereport(
       elevel,
       (errmsg("\"%s\": read " INT64_FORMAT " of " INT64_FORMAT " bytes in %d of %d "
@@ -154,9 +145,11 @@ bool fdw_analyze(Relation rel, AcquireSampleRowsFunc *func, BlockNumber *pages)
 {
   struct fdw_table *t = fdw_table_get(RelationGetRelid(rel), InvalidOid);
   struct fdw_store *store = fdw_store_acquire_in(CurrentMemoryContext, t);
-  int64 bytes = list_objects(t, store, NULL)->bytes;
-  double count = Max((double)bytes / BLCKSZ, 1.0);
-  *pages = (BlockNumber)Min(count, (double)(MaxBlockNumber - 1));
+  struct tm_error err;
+  const struct fdw_objects *objects = fdw_match_plan(t, store, &err);
+  if (objects == NULL)
+    fdw_raise(&err);
+  *pages = fdw_plan_pages(objects->bytes);
   *func = sample_rows;
   return true;
 }

@@ -315,7 +315,7 @@ static struct listing *make_listing(const struct fdw_table *t, struct fdw_store 
   return l;
 }
 
-static const struct fdw_objects *result(const struct listing *l, struct tm_error *err)
+static struct fdw_objects *result(const struct listing *l, struct tm_error *err)
 {
   if (l->objects == NULL)
     *err = l->error;
@@ -334,9 +334,8 @@ const struct fdw_objects *fdw_match_plan(const struct fdw_table *t,
   return result(l, err);
 }
 
-const struct fdw_objects *fdw_match_take(const struct fdw_table *t,
-                                         struct fdw_store *store, MemoryContext owner,
-                                         struct tm_error *err)
+struct fdw_objects *fdw_match_take(const struct fdw_table *t, struct fdw_store *store,
+                                   MemoryContext owner, struct tm_error *err)
 {
   char *what = what_is_listed(t, store);
   struct listing *l = find_listing(what, owner);
@@ -361,14 +360,19 @@ char *fdw_match_where(const struct fdw_table *t)
                   fdw_text(t->location), t->bucket);
 }
 
-void fdw_match_warn(const struct fdw_table *t, const struct fdw_objects *o)
+void fdw_match_warn(const struct fdw_table *t, struct fdw_objects *o)
 {
-  if (o->count > 0)
+  if (o->count > 0 || o->warned)
     return;
-  ereport(
-      WARNING,
-      (errmsg("no object matches foreign table \"%s\"", t->relname),
-       errdetail("Looked for %s; %d empty objects and %d of transactions that are not "
-                 "committed do not count.",
-                 fdw_match_where(t), o->empty, o->hidden)));
+  o->warned = true;
+  StringInfoData detail;
+  initStringInfo(&detail);
+  appendStringInfo(&detail, "There is none with %s", fdw_match_where(t));
+  if (o->empty > 0)
+    appendStringInfo(&detail, ", but for %d empty", o->empty);
+  if (o->hidden > 0)
+    appendStringInfo(&detail, "%s %d of transactions that are not committed",
+                     o->empty > 0 ? " and" : ", but for", o->hidden);
+  ereport(WARNING, (errmsg("no object matches foreign table \"%s\"", t->relname),
+                    errdetail("%s.", detail.data)));
 }

@@ -27,6 +27,7 @@ struct fdw_objects {
   int64 bytes; /* of all of them */
   int hidden;  /* left out because their transaction is not committed */
   int empty;   /* left out because they are empty */
+  bool warned; /* that there are none */
 };
 
 /* Lists now, in CurrentMemoryContext; raises what goes wrong. No object is no error. */
@@ -45,12 +46,11 @@ const struct fdw_objects *fdw_match_plan(const struct fdw_table *t,
 ** Every scan with the same `owner` (es_query_cxt) gets the same list; it lives as long as
 ** the owner. NULL with *err when it could not be listed, now or for the planner.
 */
-const struct fdw_objects *fdw_match_take(const struct fdw_table *t,
-                                         struct fdw_store *store, MemoryContext owner,
-                                         struct tm_error *err);
+struct fdw_objects *fdw_match_take(const struct fdw_table *t, struct fdw_store *store,
+                                   MemoryContext owner, struct tm_error *err);
 
-/* The WARNING of a table that has no object at all; silent when it has. */
-void fdw_match_warn(const struct fdw_table *t, const struct fdw_objects *objects);
+/* The WARNING of a table that has no object at all, once a list; silent when it has. */
+void fdw_match_warn(const struct fdw_table *t, struct fdw_objects *objects);
 
 /* "dir \"a/\" of bucket \"b\"" and so on: palloc'd, for messages. */
 char *fdw_match_where(const struct fdw_table *t);

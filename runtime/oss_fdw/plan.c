@@ -7,8 +7,6 @@
 */
 #include "oss_fdw/plan.h"
 
-#include <math.h>
-
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "miscadmin.h"
@@ -93,9 +91,10 @@ struct fdw_columns fdw_plan_columns(List *fdw_private)
 
 /* ---- size ---- */
 
-static double clamp_pages(double bytes)
+BlockNumber fdw_plan_pages(int64 bytes)
 {
-  return Max(ceil(bytes / BLCKSZ), 1.0);
+  int64 pages = bytes / BLCKSZ + (bytes % BLCKSZ != 0);
+  return (BlockNumber)Min(Max(pages, 1), (int64)MaxBlockNumber);
 }
 
 /* reltuples / relpages of ANALYZE, or 0: unknown. */
@@ -108,7 +107,7 @@ static double estimate_rows(const RelOptInfo *rel, const struct plan_info *info)
 {
   double density = rows_per_page(rel);
   if (density > 0)
-    return clamp_row_est(density * clamp_pages((double)info->bytes));
+    return clamp_row_est(density * fdw_plan_pages(info->bytes));
   double bytes = (double)info->bytes * (info->compressed ? COMPRESSION : 1);
   int width = MAXALIGN(rel->reltarget->width) + MAXALIGN(SizeofHeapTupleHeader);
   return clamp_row_est(bytes / width);
@@ -152,7 +151,7 @@ void fdw_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid)
   /* Ten times cpu_tuple_cost, as file_fdw: parsing text is dear. */
   Cost per_row = cpu_tuple_cost * 10 + rel->baserestrictcost.per_tuple;
   Cost startup = LISTING_COST + rel->baserestrictcost.startup;
-  Cost total = startup + seq_page_cost * clamp_pages((double)info->bytes) +
+  Cost total = startup + seq_page_cost * fdw_plan_pages(info->bytes) +
                (Cost)OBJECT_COST * info->objects + per_row * rel->tuples;
   ForeignPath *path =
       create_foreignscan_path(root, rel, NULL, rel->rows,

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "foreign/fdwapi.h"
+#include "storage/block.h"
 
 void fdw_plan_size(PlannerInfo *root, RelOptInfo *rel, Oid relid);
 void fdw_plan_paths(PlannerInfo *root, RelOptInfo *rel, Oid relid);
@@ -22,5 +23,8 @@ struct fdw_columns { /* which columns a scan needs */
 
 /* Reads them from the fdw_private of a ForeignScan. */
 struct fdw_columns fdw_plan_columns(List *fdw_private);
+
+/* What so many bytes of objects count for in relpages and costs: at least 1. */
+BlockNumber fdw_plan_pages(int64 bytes);
 
 #endif

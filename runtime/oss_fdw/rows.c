@@ -33,6 +33,7 @@ struct fdw_rows {
   const struct fdw_table *t;
   struct fdw_store *store;
   const struct fdw_objects *objects;
+  bool no_column;        /* is wanted: rows are only counted */
   List *options;         /* of COPY */
   ExprState **values;    /* of generated columns, by attribute; NULL: there are none */
   struct fdw_feed *feed; /* NULL: not begun */
@@ -43,6 +44,7 @@ struct fdw_rows {
   uint64 first_line;               /* where the row being read begins */
   bool ended;
   int begun;          /* objects, in this pass and those before */
+  int64 limit;        /* of bytes: no object is begun after; 0: none */
   int64 bytes_before; /* fetched in passes before this one */
 };
 
@@ -76,12 +78,29 @@ static void find_generated(struct fdw_rows *r, List *columns, bool all)
   }
 }
 
-/* Converting only what is wanted; but what a generated column is made of is unknown, and in
-** a tolerant table the rows that are rejected must not depend on the query. */
-static List *copy_options(const struct fdw_rows *r, List *columns, bool all)
+/* A column that COPY reads, in a list by itself; NIL: there is none. */
+static List *any_column(TupleDesc desc)
+{
+  for (int i = 0; i < desc->natts; i++) {
+    Form_pg_attribute a = TupleDescAttr(desc, i);
+    if (!a->attisdropped && a->attgenerated == '\0')
+      return list_make1(makeString(pstrdup(NameStr(a->attname))));
+  }
+  return NIL;
+}
+
+/*
+** Converting only what is wanted; but what a generated column is made of is unknown, and in a
+** tolerant table the rows that are rejected must not depend on the query. To COPY an empty
+** list means every column, so where none is wanted one is named, and left out in begin_copy.
+*/
+static List *copy_options(struct fdw_rows *r, List *columns, bool all)
 {
   if (all || r->values != NULL || r->t->tolerant)
     return r->t->copy_options;
+  r->no_column = columns == NIL;
+  if (r->no_column)
+    columns = any_column(RelationGetDescr(r->rel));
   DefElem *e = makeDefElem(pstrdup("convert_selectively"), (Node *)columns, -1);
   return lappend(list_copy(r->t->copy_options), e);
 }
@@ -140,6 +159,9 @@ static void begin_copy(struct fdw_rows *r)
 {
 #if PG_VERSION_NUM >= 140000
   r->copy = BeginCopyFrom(NULL, r->rel, NULL, NULL, false, give, NIL, r->options);
+  if (r->no_column)
+    memset(r->copy->convert_select_flags, 0,
+           sizeof(bool) * (Size)RelationGetDescr(r->rel)->natts);
 #else
   r->copy = BeginCopyFrom(NULL, r->rel, NULL, false, give, NIL, r->options);
 #endif
@@ -152,7 +174,8 @@ static bool next_object(struct fdw_rows *r)
     r->feed = fdw_feed_open(r->context, r->t, r->store, r->objects);
   if (r->t->tolerant && r->reject == NULL)
     r->reject = fdw_reject_open(r->context, r->rel, r->t, r->options);
-  if (!fdw_feed_next_object(r->feed, &r->object)) {
+  bool enough = r->limit > 0 && fdw_rows_bytes(r) >= r->limit;
+  if (enough || !fdw_feed_next_object(r->feed, &r->object)) {
     MemoryContextSwitchTo(old);
     return false;
   }
@@ -239,6 +262,11 @@ void fdw_rows_next(struct fdw_rows *r, ExprContext *econtext, TupleTableSlot *sl
   ExecStoreVirtualTuple(slot);
   if (r->values != NULL)
     generate(r, econtext, slot);
+}
+
+void fdw_rows_limit(struct fdw_rows *r, int64 bytes)
+{
+  r->limit = bytes;
 }
 
 /* ---- counts, rewinding, closing ---- */

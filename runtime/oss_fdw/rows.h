@@ -26,6 +26,9 @@ struct fdw_rows *fdw_rows_open(MemoryContext cxt, Relation rel, const struct fdw
                                struct fdw_store *store, const struct fdw_objects *objects,
                                List *columns, bool all);
 
+/* Begins no further object once `bytes` have been fetched: the rows then end. */
+void fdw_rows_limit(struct fdw_rows *rows, int64 bytes);
+
 /*
 ** Stores the next row into `slot` (virtual) or clears it at the end. Values are palloc'd in
 ** CurrentMemoryContext, which the caller resets between rows. Raises errors with the

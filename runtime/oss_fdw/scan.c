@@ -37,8 +37,7 @@ void fdw_scan_begin(ForeignScanState *node, int eflags)
   if (t->tolerant)
     fdw_reject_no_workers(estate);
   struct fdw_store *store = fdw_store_acquire_in(estate->es_query_cxt, t);
-  const struct fdw_objects *objects =
-      fdw_match_take(t, store, estate->es_query_cxt, &err);
+  struct fdw_objects *objects = fdw_match_take(t, store, estate->es_query_cxt, &err);
   if (objects == NULL)
     fdw_raise(&err);
   fdw_match_warn(t, objects);
