@@ -73,7 +73,7 @@ char *fdw_text(const char *text)
   return out;
 }
 
-/* A hint of the library ("check the region") as PostgreSQL writes them. */
+/* A hint or detail of the library ("check the region") as PostgreSQL writes them. */
 static char *sentence(const char *text)
 {
   char *out = psprintf("%s%s", fdw_text(text),
@@ -82,16 +82,27 @@ static char *sentence(const char *text)
   return out;
 }
 
-/* What the store said, in the words the vendor's extension uses; else the library's detail;
-** NULL: there is nothing to add. */
+/* What the store said: the library's message without "cannot put oss://bucket/key: ". */
+static const char *words_of(const char *message)
+{
+  const char *name = strstr(message, "://"), *end = NULL;
+  if (name != NULL)
+    end = strstr(name, ": ");
+  return end != NULL ? end + 2 : message;
+}
+
+/* The answer of the store as the vendor's extension words it, and the library's own detail;
+** NULL: there is neither. */
 static char *detail_of(const struct tm_error *err)
 {
-  if (err->status != 0)
-    return psprintf("oss server returned error: StatusCode=%d, ErrorCode=%s, "
-                    "ErrorMessage=\"%s\", RequestId=%s",
-                    err->status, fdw_text(err->code), fdw_text(err->message),
-                    fdw_text(err->request_id));
-  return err->detail[0] != '\0' ? fdw_text(err->detail) : NULL;
+  char *own = err->detail[0] != '\0' ? sentence(err->detail) : NULL;
+  if (err->status == 0)
+    return own;
+  return psprintf("oss server returned error: StatusCode=%d, ErrorCode=%s, "
+                  "ErrorMessage=\"%s\", RequestId=%s%s%s",
+                  err->status, fdw_text(err->code), fdw_text(words_of(err->message)),
+                  fdw_text(err->request_id), own != NULL ? "\n" : "",
+                  own != NULL ? own : "");
 }
 
 void fdw_raise(const struct tm_error *err)
