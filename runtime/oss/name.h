@@ -32,8 +32,8 @@ struct tm_oss_name {
 
 /*
 ** Reads a key. False, *name undefined, unless the key ends exactly in one of the two forms:
-** every number without leading zeros but those of fixed width, within 64 bits, after a head of
-** at least one byte. Any bytes may come; nothing is allocated.
+** every number within its type and without leading zeros, but for those of fixed width. The
+** head may be anything, even empty. Any bytes may come; nothing is allocated.
 */
 bool tm_oss_name_parse(const char *key, struct tm_oss_name *name) TM_MUSTCHECK;
 
