@@ -28,3 +28,9 @@ CREATE FUNCTION gp_read_error_log(
 
 CREATE FUNCTION gp_truncate_error_log(exttable text) RETURNS boolean
   LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME';
+
+-- sweep.c: removes what transactions that did not commit left where the table's objects are, and
+-- uploads of unknown origin that are older; for the table's owner.
+CREATE FUNCTION oss_fdw_sweep(ft regclass, older_than interval DEFAULT '1 day')
+  RETURNS TABLE (kind text, name text, started timestamptz)
+  LANGUAGE C STRICT VOLATILE AS 'MODULE_PATHNAME';

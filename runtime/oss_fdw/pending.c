@@ -3,16 +3,9 @@
 */
 #include "postgres.h"
 
-#include "oss_fdw/name.h"
 #include "oss_fdw/reject.h"
 
 #define WEAK __attribute__((weak))
-
-WEAK bool fdw_name_visible(const char *key)
-{
-  (void)key;
-  return true;
-}
 
 WEAK struct fdw_reject *fdw_reject_open(MemoryContext cxt, Relation rel,
                                         const struct fdw_table *t, List *copy_options)
