@@ -71,12 +71,23 @@ static void check_privileged(List *options)
                      "may use what lies on the server's host.")));
 }
 
-/* The endpoint and what is told of it, as far as no bucket is needed. */
+static void check_bucket(List *options)
+{
+  struct tm_oss_opts opts = {.endpoint = "localhost"};
+  struct tm_cred_settings none = {0};
+  struct tm_address address;
+  struct tm_error err;
+  const char *bucket = fdw_option(options, "bucket");
+  if (bucket != NULL &&
+      !tm_address_resolve(TM_OSS_OSS, bucket, &opts, &none, &address, &err))
+    conflict(fdw_text(err.message), NULL);
+}
+
+/* The endpoint and what is told of it, whatever the bucket. */
 static void check_address(List *options)
 {
-  const char *host =
-      fdw_option(options, fdw_option(options, "host") ? "host" : "endpoint");
-  const char *bucket = fdw_option(options, "bucket");
+  bool rds = fdw_option(options, "host") != NULL;
+  const char *host = fdw_option(options, rds ? "host" : "endpoint");
   bool s3 = fdw_server_is_s3(options, host);
   struct tm_oss_opts opts = {.endpoint = host,
                              .region = fdw_option(options, "region"),
@@ -84,8 +95,8 @@ static void check_address(List *options)
   struct tm_cred_settings none = {0};
   struct tm_address address;
   struct tm_error err;
-  if (!tm_address_resolve(s3 ? TM_OSS_S3 : TM_OSS_OSS, bucket != NULL ? bucket : "bucket",
-                          &opts, &none, &address, &err))
+  if (!tm_address_resolve(s3 ? TM_OSS_S3 : TM_OSS_OSS, "bucket", &opts, &none, &address,
+                          &err))
     conflict(fdw_text(err.message), strstr(err.message, "cannot carry a bucket") != NULL
                                         ? "Use addressing 'path'."
                                         : NULL);
@@ -118,6 +129,7 @@ static void check_server(List *options)
     exclude(options, "anonymous", "profile");
     exclude(options, "anonymous", "role_name");
   }
+  check_bucket(options);
   check_address(options);
   check_privileged(options);
   if (keys)
@@ -250,6 +262,7 @@ Datum oss_fdw_validator(PG_FUNCTION_ARGS)
     break;
   case FDW_ON_TABLE:
     check_locator(options);
+    check_bucket(options);
     check_compression(options);
     check_sizes(options);
     check_tolerance(options);

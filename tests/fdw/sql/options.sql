@@ -51,6 +51,7 @@ CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (prefix '/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (filepath 'f/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dri 'd/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', host 'a.example');
+CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', bucket 'No/bucket');
 -- formats
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'xml');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'orc');
