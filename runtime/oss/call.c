@@ -21,7 +21,6 @@ enum {
   BACKOFF_CAP_MS = 20000,
   THROTTLED_MS = 1000, /* first pause when asked to slow down */
   RETRY_AFTER_CAP_MS = 60000,
-  CLEANUP_MS = 10000,
   MIN_RETRIES = 2, /* whatever the clock says */
 };
 
@@ -427,7 +426,7 @@ static bool pause_for(struct tm_call *call, const struct tm_refusal *r, struct r
   int tries_left = s->attempts - 1 - n->count;
   int64_t spent = tm_clock_mono_ms() - n->began;
   if (tries_left <= 0 || (n->count >= MIN_RETRIES && spent > s->retry_time_ms) ||
-      (call->cleanup && spent > CLEANUP_MS))
+      (call->cleanup && spent > s->cleanup_ms))
     return false;
   int64_t base = r->verdict == TM_TRY_SLOWER ? THROTTLED_MS : BACKOFF_MS;
   int64_t ms = tm_clock_backoff_ms(n->count, base, BACKOFF_CAP_MS);
@@ -474,7 +473,7 @@ static bool attempt(struct tm_call *call, struct retries *n, struct tm_refusal *
   t->request.fresh = n->fresh;
   if (call->cleanup) {
     t->request.uninterruptible = true;
-    t->request.deadline_ms = n->began + CLEANUP_MS;
+    t->request.deadline_ms = n->began + call->store->cleanup_ms;
   }
   call->tries++;
   bool arrived = tm_http_send(call->store->http, &t->request, &call->reply, err);

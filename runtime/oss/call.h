@@ -26,7 +26,8 @@ struct tm_call {
   bool has_body;
   bool create_only; /* a failed precondition is TM_EEXISTS */
   int stall_timeout_ms;
-  bool cleanup; /* bounded to ten seconds, not stopped by cancel or interrupt */
+  bool
+      cleanup; /* bounded by the store's cleanup_ms, not stopped by cancel or interrupt */
   const struct tm_cancel *cancel;
 
   /* Called before each try, to set headers that change (a range). May be NULL. */

@@ -44,8 +44,8 @@ bool tm_oss_held_complete(struct tm_oss *store, struct tm_oss_held *held,
                           struct tm_error *err) TM_MUSTCHECK;
 
 /* Leaves nothing of it: aborts the upload, deletes the object when it was completed or may
-** have been. Not stopped by an interrupt; each request takes ten seconds at most and none is
-** begun after `deadline` (as tm_clock_deadline gives it; TM_ETIMEOUT). False: something is
+** have been. Not stopped by an interrupt; each request is bounded by the
+** store's cleanup_timeout_ms and none is begun after `deadline` (as tm_clock_deadline gives it; TM_ETIMEOUT). False: something is
 ** left behind, *err says what; may be called again. */
 bool tm_oss_held_drop(struct tm_oss *store, struct tm_oss_held *held, int64_t deadline,
                       struct tm_error *err) TM_MUSTCHECK;

@@ -24,8 +24,8 @@ bool tm_oss_held_complete_all(const struct tm_oss_held_item *items, size_t count
 
 /*
 ** Drops all of them, 4 at a time; no request is begun after `deadline`, nor to a store that
-** could not be reached, and each takes ten seconds at most. Returns how many left something
-** behind, the first one's reason in *err.
+** could not be reached, and each is bounded as in tm_oss_held_drop. Returns how many left
+** something behind, the first one's reason in *err.
 */
 size_t tm_oss_held_drop_all(const struct tm_oss_held_item *items, size_t count,
                             int64_t deadline, struct tm_error *err);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "oss/held_all.h"
 #include "oss/put_opts.h"
 #include "oss/store.h"
 
@@ -276,13 +277,19 @@ static bool objects_finish(struct tm_sink *self, struct tm_error *err)
 /* With hold: drops what was uploaded and nobody took. */
 static void drop_held(struct objects *o)
 {
-  int64_t deadline = tm_clock_deadline(CLEANUP_MS);
-  for (size_t i = 0; o->held != NULL && i < o->completed; i++) {
-    struct tm_error err;
-    if (!tm_oss_held_drop(o->store, o->held[i], deadline, &err))
-      tm_log(TM_WARN, "an unfinished upload is left behind: %s", err.message);
+  struct tm_error err;
+  size_t count = o->held != NULL ? o->completed : 0, left = 0;
+  struct tm_oss_held_item *items = calloc(count + 1, sizeof *items);
+  for (size_t i = 0; items != NULL && i < count; i++)
+    items[i] = (struct tm_oss_held_item){o->store, o->held[i]};
+  if (items != NULL && count > 0)
+    left = tm_oss_held_drop_all(items, count, tm_clock_deadline(CLEANUP_MS), &err);
+  if (left > 0)
+    tm_log(TM_WARN, "%zu of %zu unfinished uploads are left behind: %s", left, count,
+           err.message);
+  for (size_t i = 0; i < count; i++)
     tm_oss_held_free(o->held[i]);
-  }
+  free(items);
   free(o->held);
   o->held = NULL;
 }

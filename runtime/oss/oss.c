@@ -17,6 +17,7 @@
 enum {
   ATTEMPTS = 5,
   RETRY_TIME_MS = 180000,
+  CLEANUP_MS = 10000,
   KEY_MAX = 1024, /* S3's; OSS allows one less and says so itself */
   GET_LIMIT = 1 << 30,
   DELETE_BATCH = 1000,
@@ -144,6 +145,7 @@ static bool fill(struct tm_oss *s, const struct tm_oss_opts *o, struct tm_error 
   const char *url = o->url != NULL ? o->url : "";
   s->attempts = o->attempts > 0 ? o->attempts : ATTEMPTS;
   s->retry_time_ms = o->retry_time_ms > 0 ? o->retry_time_ms : RETRY_TIME_MS;
+  s->cleanup_ms = o->cleanup_timeout_ms > 0 ? o->cleanup_timeout_ms : CLEANUP_MS;
   s->backend = &tm_oss_http_backend;
   if (strncmp(url, "file://", 7) == 0) {
     s->scheme = TM_OSS_FILE;

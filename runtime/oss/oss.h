@@ -35,8 +35,9 @@ struct tm_oss_opts { /* NULL and zero mean the default */
   int low_speed_limit;     /* 1 byte/s: slower than that for ... */
   int low_speed_time_s;    /* ... so long is a failure; default: the stall timeout */
   int dns_cache_timeout_s; /* 60: how long an address is remembered */
-  int attempts;            /* 5: tries of one request; at least 1 */
-  int retry_time_ms; /* 180,000: no new try after so long, but two are always made */
+  int cleanup_timeout_ms; /* 10,000: removing what failed work left takes so long at most */
+  int attempts;           /* 5: tries of one request; at least 1 */
+  int retry_time_ms;      /* 180,000: no new try after so long, but two are always made */
 };
 
 /* Copies the options; talks to nobody. NULL with *err: TM_EUSAGE, TM_EMEMORY. */
@@ -214,7 +215,7 @@ bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
     TM_MUSTCHECK;
 
 /* Drops the upload and its parts; one that is gone already is fine. With `cleanup` it is
-** bounded to ten seconds and is not stopped by an interrupt. */
+** bounded by cleanup_timeout_ms and is not stopped by an interrupt. */
 bool tm_oss_multipart_abort(struct tm_oss *store, const char *key, const char *upload_id,
                             bool cleanup, struct tm_error *err) TM_MUSTCHECK;
 

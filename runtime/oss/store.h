@@ -18,7 +18,7 @@ struct tm_oss {
   const struct tm_oss_backend *backend;
   char *url;    /* for people, ends in '/' */
   char *prefix; /* "" or ends in '/': goes before every key */
-  int attempts, retry_time_ms;
+  int attempts, retry_time_ms, cleanup_ms;
 
   int root; /* file: descriptor of the directory; else -1 */
 
@@ -34,7 +34,7 @@ struct tm_oss {
 enum { TM_OSS_NAME_SIZE = 320 };
 void tm_oss_name(const struct tm_oss *store, const char *key, char out[TM_OSS_NAME_SIZE]);
 
-/* Cleans up: deletes in at most ten seconds, whatever was interrupted; a failure is logged. */
+/* Cleans up: deletes within cleanup_ms, whatever was interrupted; a failure is logged. */
 void tm_oss_remove(struct tm_oss *store, const char *key);
 
 /* Removes the quotes of an ETag. */

@@ -37,6 +37,8 @@ enum {
   SPEED_LIMIT = 1024, /* bytes a second */
   RDS_SPEED_S = 15,
   ADBPG_SPEED_S = 90,
+  CLEANUP_MS =
+      3000, /* a statement that was cancelled waits no longer to leave nothing behind */
 };
 
 struct fdw_store {
@@ -192,6 +194,7 @@ static struct tm_oss *open_store(const struct fdw_table *t, ForeignServer *serve
                                  t->dialect == FDW_RDS ? RDS_SPEED_S : ADBPG_SPEED_S),
       .dns_cache_timeout_s =
           number(o, "oss_dns_cache_timeout", "dns_cache_timeout", DNS_CACHE_S),
+      .cleanup_timeout_ms = CLEANUP_MS,
   };
   if (!t->s3 && opts.signature == NULL && !opts.anonymous)
     opts.signature = signature_of(&opts, t->bucket);

@@ -172,6 +172,7 @@ static void server_stop(struct server *s)
 
 struct world {
   struct server server;
+  char endpoint[64];
   struct tm_oss *store;
   struct tm_error err;
 };
@@ -179,12 +180,11 @@ struct world {
 static void open_world(struct world *w, const char *url, const struct step *steps,
                        int count, int attempts)
 {
-  char endpoint[64];
   memset(w, 0, sizeof *w);
   server_start(&w->server, steps, count);
-  snprintf(endpoint, sizeof endpoint, "http://127.0.0.1:%d", w->server.port);
+  snprintf(w->endpoint, sizeof w->endpoint, "http://127.0.0.1:%d", w->server.port);
   struct tm_oss_opts o = {.url = url,
-                          .endpoint = endpoint,
+                          .endpoint = w->endpoint,
                           .region = "cn-test",
                           .access_key_id = "ID",
                           .access_key_secret = SECRET,
@@ -371,6 +371,26 @@ static void a_cancel_ends_a_wait_at_once(void **state)
   assert_true(tm_clock_mono_ms() - began < 5000);
   pthread_join(thread, NULL);
   tm_cancel_close(&cancel);
+  close_world(&w, 1);
+}
+
+static void cleaning_up_is_bounded(void **state)
+{
+  (void)state;
+  WORLD(w, "oss://bucket", 5, {.reply = ""}, {.reply = ""});
+  struct tm_oss_opts o = {.url = "oss://bucket",
+                          .endpoint = w.endpoint,
+                          .region = "cn-test",
+                          .access_key_id = "ID",
+                          .access_key_secret = SECRET,
+                          .cleanup_timeout_ms = 300};
+  struct tm_oss *store = tm_oss_open(&o, &w.err);
+  assert_non_null(store);
+  int64_t began = tm_clock_mono_ms();
+  assert_false(tm_oss_multipart_abort(store, "k", "U", true, &w.err));
+  assert_int_equal(w.err.kind, TM_ETIMEOUT);
+  assert_true(tm_clock_mono_ms() - began < 5000);
+  tm_oss_close(store);
   close_world(&w, 1);
 }
 
@@ -676,6 +696,7 @@ int main(void)
       cmocka_unit_test(an_expired_token_is_refreshed_once),
       cmocka_unit_test(an_unreachable_store_is_a_connect_error),
       cmocka_unit_test(a_cancel_ends_a_wait_at_once),
+      cmocka_unit_test(cleaning_up_is_bounded),
       cmocka_unit_test(a_wrong_crc_of_an_upload_is_an_integrity_error),
       cmocka_unit_test(a_create_that_succeeded_unseen_is_recognised),
       cmocka_unit_test(a_create_over_a_strangers_object_is_refused),
