@@ -13,6 +13,7 @@
 #include "oss_fdw/explain.h"
 #include "oss_fdw/guc.h"
 #include "oss_fdw/hook.h"
+#include "oss_fdw/modify.h"
 #include "oss_fdw/plan.h"
 #include "oss_fdw/scan.h"
 
@@ -42,6 +43,19 @@ Datum oss_fdw_handler(PG_FUNCTION_ARGS)
   routine->EndForeignScan = fdw_scan_end;
   routine->ExplainForeignScan = fdw_explain_scan;
   routine->AnalyzeForeignTable = fdw_analyze;
+
+  routine->IsForeignRelUpdatable = fdw_is_updatable;
+  routine->PlanForeignModify = fdw_plan_modify;
+  routine->BeginForeignModify = fdw_begin_modify;
+  routine->ExecForeignInsert = fdw_exec_insert;
+  routine->EndForeignModify = fdw_end_modify;
+  routine->ExplainForeignModify = fdw_explain_modify;
+  routine->BeginForeignInsert = fdw_begin_insert;
+  routine->EndForeignInsert = fdw_end_insert;
+#if PG_VERSION_NUM >= 140000
+  routine->ExecForeignBatchInsert = fdw_exec_batch_insert;
+  routine->GetForeignModifyBatchSize = fdw_batch_size;
+#endif
 
   PG_RETURN_POINTER(routine);
 }
