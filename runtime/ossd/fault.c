@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+
+enum { WAIT_MS = 3000 };
+
 static const char *const names[TM_FAULT_KINDS] = {
     [TM_FAULT_503] = "503",
     [TM_FAULT_CUT] = "cut",
@@ -16,6 +20,8 @@ static const char *const names[TM_FAULT_KINDS] = {
     [TM_FAULT_CRC] = "crc",
     [TM_FAULT_COMPLETE_ERROR] = "complete-error",
     [TM_FAULT_COMPLETE_DROP] = "complete-drop",
+    [TM_FAULT_STALL] = "stall",
+    [TM_FAULT_LATE] = "late",
     [TM_FAULT_EXPIRED_TOKEN] = "expired-token",
     [TM_FAULT_PAGE] = "page",
     [TM_FAULT_SKEW] = "skew",
@@ -47,4 +53,11 @@ bool tm_ossd_fault(struct tm_ossd_faults *f, enum tm_ossd_fault_kind kind)
     return false;
   unsigned seen = atomic_fetch_add(&f->seen[kind], 1) + 1;
   return seen % (unsigned)f->setting[kind] == 0;
+}
+
+void tm_ossd_fault_wait(struct tm_ossd_faults *f, enum tm_ossd_fault_kind kind)
+{
+  struct tm_error canceled;
+  if (tm_ossd_fault(f, kind) && !tm_clock_sleep(WAIT_MS, NULL, &canceled))
+    return; /* the server is ending */
 }

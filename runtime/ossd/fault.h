@@ -19,9 +19,11 @@ enum tm_ossd_fault_kind {
   TM_FAULT_CRC,            /* every n-th CRC header: wrong */
   TM_FAULT_COMPLETE_ERROR, /* every n-th complete: 200 with an <Error> body, not done */
   TM_FAULT_COMPLETE_DROP,  /* every n-th complete: done, but no answer */
-  TM_FAULT_EXPIRED_TOKEN,  /* every n-th signed request: the token has expired */
-  TM_FAULT_PAGE,           /* not a count: lists have pages of at most n, truncated */
-  TM_FAULT_SKEW,           /* not a count: the server's clock is n seconds ahead */
+  TM_FAULT_STALL, /* every n-th put or complete of an object: begun three seconds late */
+  TM_FAULT_LATE, /* every n-th put or complete of an object: answered three seconds late */
+  TM_FAULT_EXPIRED_TOKEN, /* every n-th signed request: the token has expired */
+  TM_FAULT_PAGE,          /* not a count: lists have pages of at most n, truncated */
+  TM_FAULT_SKEW,          /* not a count: the server's clock is n seconds ahead */
   TM_FAULT_KINDS
 };
 
@@ -36,5 +38,8 @@ bool tm_ossd_fault_parse(struct tm_ossd_faults *f, const char *text, struct tm_e
 
 /* Counts one occasion; true when it is the n-th. */
 bool tm_ossd_fault(struct tm_ossd_faults *f, enum tm_ossd_fault_kind kind);
+
+/* Counts one occasion, and sleeps three seconds when it is the n-th. */
+void tm_ossd_fault_wait(struct tm_ossd_faults *f, enum tm_ossd_fault_kind kind);
 
 #endif

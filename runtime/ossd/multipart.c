@@ -243,11 +243,14 @@ bool tm_ossd_complete(struct tm_ossd_exchange *x)
   if (!take_all && parts == NULL)
     return false;
   struct tm_ossd_record *r = calloc(1, sizeof *r);
+  tm_ossd_fault_wait(x->server->faults, TM_FAULT_STALL);
   bool ok = r == NULL ? no_memory(x) : complete(x, parts, count, r);
   if (r != NULL)
     tm_ossd_record_free(r);
   free(r);
   free(parts);
+  if (ok)
+    tm_ossd_fault_wait(x->server->faults, TM_FAULT_LATE);
   x->answer.drop = ok && tm_ossd_fault(x->server->faults, TM_FAULT_COMPLETE_DROP);
   return ok;
 }

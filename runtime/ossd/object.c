@@ -145,11 +145,13 @@ bool tm_ossd_put_object(struct tm_ossd_exchange *x)
   struct tm_ossd_record *r = calloc(1, sizeof *r);
   if (r == NULL)
     return no_memory(x);
+  tm_ossd_fault_wait(x->server->faults, TM_FAULT_STALL);
   bool ok = tm_ossd_record_request(x, r) && commit(x, r);
   tm_ossd_record_free(r);
   free(r);
   if (!ok)
     return false;
+  tm_ossd_fault_wait(x->server->faults, TM_FAULT_LATE);
   x->answer.status = 200;
   x->answer.drop = tm_ossd_fault(x->server->faults, TM_FAULT_DROP_PUT);
   return (tm_ossd_set_etag(x, x->digest.etag) && tm_ossd_set_crc(x, x->digest.crc)) ||

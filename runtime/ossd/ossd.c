@@ -52,6 +52,8 @@ static const char help[] =
     "      crc              x-oss-hash-crc64ecma is wrong\n"
     "      complete-error   CompleteMultipartUpload answers 200 with an <Error>\n"
     "      complete-drop    CompleteMultipartUpload is done but not answered\n"
+    "      stall, late      an object's put or CompleteMultipartUpload is begun, or\n"
+    "                       answered, three seconds late\n"
     "      expired-token    the security token has expired\n"
     "    and without counting:\n"
     "      page=N           lists have at most N entries a page\n"

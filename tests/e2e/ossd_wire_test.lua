@@ -3,6 +3,7 @@
 -- timeout: 600
 local lu = require "luaunit"
 local sign = require "tidemill.sign"
+local time = require "time"
 
 local tmp = assert(os.getenv "TM_TMP")
 local bin = assert(os.getenv "TM_BIN")
@@ -482,6 +483,18 @@ function TestFaults:test_complete_answers_an_error_or_nothing()
     local got = complete "b"
     lu.assertEquals({ got.status, got.code }, { 200, "InternalError" })
     lu.assertEquals(call(server, { key = "b" }).status, 404)
+  end)
+end
+
+function TestFaults:test_puts_are_begun_or_answered_late()
+  with("--fault stall=2 --fault late=3", function(server)
+    local seconds = {}
+    for n = 1, 3 do
+      local before = time.mono()
+      lu.assertEquals(put(server, "k" .. n, "x").status, 200)
+      seconds[n] = time.mono() - before >= 3
+    end
+    lu.assertEquals(seconds, { false, true, true })
   end)
 end
 
