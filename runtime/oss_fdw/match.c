@@ -21,35 +21,66 @@
 
 /* ---- gathering ---- */
 
-static bool gather(struct fdw_objects *o, const char *key, int64 size, int64 modified_ms,
-                   const char *etag)
+struct gathering {
+  struct fdw_objects *objects;
+  int room;     /* in objects->items */
+  char *string; /* the rest of a block for keys and etags: they are many and short */
+  size_t left;
+};
+
+enum { STRING_BLOCK = 8000 };
+
+static struct gathering *gathering_new(void)
 {
-  size_t length = strlen(key);
-  if (length > 0 && key[length - 1] == '/')
-    return true; /* the marker that consoles make for a folder */
-  if (size == 0)
-    o->empty++;
-  else if (!fdw_name_visible(key))
-    o->hidden++;
-  else if (o->count == PG_INT32_MAX)
-    return false;
-  else {
-    if ((o->count & (o->count - 1)) == 0 && o->count >= 16) /* a power of two: full */
-      o->items = repalloc_huge(o->items, sizeof *o->items * (Size)o->count * 2);
-    o->items[o->count++] = (struct fdw_object){.key = pstrdup(key),
-                                               .size = size,
-                                               .modified_ms = modified_ms,
-                                               .etag = pstrdup(etag)};
-    o->bytes += size;
-  }
-  return true;
+  struct gathering *g = palloc0(sizeof *g);
+  g->objects = palloc0(sizeof *g->objects);
+  return g;
 }
 
-static struct fdw_objects *no_objects(void)
+static char *keep(struct gathering *g, const char *text)
 {
-  struct fdw_objects *o = palloc0(sizeof *o);
-  o->items = palloc(sizeof *o->items * 16);
-  return o;
+  size_t n = strlen(text) + 1;
+  if (n > g->left) {
+    g->left = Max(n, STRING_BLOCK);
+    g->string = palloc(g->left);
+  }
+  char *copy = memcpy(g->string, text, n);
+  g->string += n;
+  g->left -= n;
+  return copy;
+}
+
+static void make_room(struct gathering *g)
+{
+  struct fdw_objects *o = g->objects;
+  if (o->count < g->room)
+    return;
+  g->room = g->room == 0 ? 8 : g->room * 2;
+  Size size = sizeof *o->items * (Size)g->room;
+  o->items = o->items == NULL ? palloc(size) : repalloc_huge(o->items, size);
+}
+
+static void gather(struct gathering *g, const char *key, int64 size, int64 modified_ms,
+                   const char *etag)
+{
+  struct fdw_objects *o = g->objects;
+  size_t length = strlen(key);
+  if (length > 0 && key[length - 1] == '/')
+    return; /* the marker that consoles make for a folder */
+  if (size == 0) {
+    o->empty++;
+    return;
+  }
+  if (!fdw_name_visible(key)) {
+    o->hidden++;
+    return;
+  }
+  make_room(g);
+  o->items[o->count++] = (struct fdw_object){.key = keep(g, key),
+                                             .size = size,
+                                             .modified_ms = modified_ms,
+                                             .etag = keep(g, etag)};
+  o->bytes += size;
 }
 
 /* ---- dir and prefix: a listing ---- */
@@ -75,17 +106,15 @@ static bool list_page(void *data, const struct tm_cancel *cancel, struct tm_erro
   return tm_oss_list(l->oss, &l->opts, l->token, &l->page, cancel, err);
 }
 
-static bool list_all(struct lister *l, struct fdw_objects *o, struct tm_error *err)
+static bool list_all(struct lister *l, struct gathering *g, struct tm_error *err)
 {
   do {
     if (!fdw_run(list_page, l, err))
       return false;
     for (size_t i = 0; i < l->page.count; i++) {
       const struct tm_oss_entry *e = &l->page.entries[i];
-      if (e->is_prefix || gather(o, e->key, e->size, e->modified_ms, e->etag))
-        continue;
-      tm_error_set(err, TM_EUSAGE, "more than %d objects match", o->count);
-      return false;
+      if (!e->is_prefix)
+        gather(g, e->key, e->size, e->modified_ms, e->etag);
     }
     free(l->token);
     l->token = l->page.next;
@@ -112,18 +141,18 @@ static void sort(struct fdw_objects *o)
 
 /* `work` dies with its results when this fails or raises. */
 static bool list_prefix(const struct fdw_table *t, struct tm_oss *oss, MemoryContext work,
-                        struct fdw_objects *o, struct tm_error *err)
+                        struct gathering *g, struct tm_error *err)
 {
   struct lister *l = MemoryContextAllocZero(work, sizeof *l);
   l->oss = oss;
   l->opts.prefix = t->location;
   l->opts.delimiter = t->locator == FDW_DIR ? "/" : NULL;
   fdw_own(work, lister_release, l);
-  if (!list_all(l, o, err)) {
+  if (!list_all(l, g, err)) {
     /* Some stores know folders, and answer 404 for one that is not there. */
     return err->kind == TM_ENOTFOUND && strcmp(err->code, "NoSuchKey") == 0;
   }
-  sort(o);
+  sort(g->objects);
   return true;
 }
 
@@ -162,7 +191,7 @@ static bool bucket_is_there(void *data, const struct tm_cancel *cancel,
   return ok || err->kind != TM_ENOTFOUND || strcmp(err->code, "NoSuchBucket") != 0;
 }
 
-static bool look_at(struct looker *l, const char *key, struct fdw_objects *o,
+static bool look_at(struct looker *l, const char *key, struct gathering *g,
                     struct tm_error *err)
 {
   l->key = key;
@@ -173,20 +202,20 @@ static bool look_at(struct looker *l, const char *key, struct fdw_objects *o,
     return false;
   }
   if (l->found)
-    gather(o, key, l->info.size, l->info.modified_ms, l->info.etag);
+    gather(g, key, l->info.size, l->info.modified_ms, l->info.etag);
   return true;
 }
 
 /* The name itself and, `numbered`, its .1, .2 and so on up to the first gap. The name may be
 ** missing where .1 is not. */
 static bool look_all(struct looker *l, const char *key, bool numbered,
-                     struct fdw_objects *o, struct tm_error *err)
+                     struct gathering *g, struct tm_error *err)
 {
-  if (!look_at(l, key, o, err))
+  if (!look_at(l, key, g, err))
     return false;
   bool any = l->found;
   for (int i = 1; numbered && (i == 1 || l->found); i++) {
-    if (!look_at(l, psprintf("%s.%d", key, i), o, err))
+    if (!look_at(l, psprintf("%s.%d", key, i), g, err))
       return false;
     any = any || l->found;
   }
@@ -194,12 +223,12 @@ static bool look_all(struct looker *l, const char *key, bool numbered,
 }
 
 static bool look_for(const char *key, bool numbered, struct tm_oss *oss,
-                     MemoryContext work, struct fdw_objects *o, struct tm_error *err)
+                     MemoryContext work, struct gathering *g, struct tm_error *err)
 {
   struct looker *l = MemoryContextAllocZero(work, sizeof *l);
   l->oss = oss;
   fdw_own(work, looker_release, l);
-  return look_all(l, key, numbered, o, err);
+  return look_all(l, key, numbered, g, err);
 }
 
 /* ---- either ---- */
@@ -220,17 +249,17 @@ static struct fdw_objects *find(const struct fdw_table *t, struct fdw_store *sto
   struct tm_oss *oss = fdw_store_oss(store);
   MemoryContext work = AllocSetContextCreate(CurrentMemoryContext, "oss_fdw listing",
                                              ALLOCSET_SMALL_SIZES);
-  struct fdw_objects *o = no_objects();
+  struct gathering *g = gathering_new();
   const char *one = one_file(t);
   bool ok;
   if (one != NULL)
-    ok = look_for(one, false, oss, work, o, err);
+    ok = look_for(one, false, oss, work, g, err);
   else if (t->locator == FDW_FILEPATH)
-    ok = look_for(t->location, t->dialect == FDW_RDS, oss, work, o, err);
+    ok = look_for(t->location, t->dialect == FDW_RDS, oss, work, g, err);
   else
-    ok = list_prefix(t, oss, work, o, err);
+    ok = list_prefix(t, oss, work, g, err);
   MemoryContextDelete(work);
-  return ok ? o : NULL;
+  return ok ? g->objects : NULL;
 }
 
 struct fdw_objects *fdw_match(const struct fdw_table *t, struct fdw_store *store)

@@ -128,30 +128,38 @@ struct fdw_rows *fdw_rows_open(MemoryContext cxt, Relation rel, const struct fdw
 
 /* ---- reading ---- */
 
-/* What an error says of its place. */
+#if PG_VERSION_NUM >= 140000
+/* COPY's line numbers; a row of several lines is told from its first to where it is. */
+static void add_place(const struct fdw_rows *r)
+{
+  const char *column = r->copy->cur_attname;
+  uint64 line = r->copy->cur_lineno;
+  if (column == NULL && geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+    errhint(
+        "A row cannot be longer than 1 GB. A quote that is not closed makes a row of all "
+        "that follows it.");
+  if (line > r->first_line)
+    errcontext("oss_fdw: object \"%s\", lines " UINT64_FORMAT " to " UINT64_FORMAT "%s%s",
+               r->name, r->first_line, line, column != NULL ? ", column " : "",
+               column != NULL ? column : "");
+  else
+    errcontext("oss_fdw: object \"%s\", line " UINT64_FORMAT "%s%s", r->name, line,
+               column != NULL ? ", column " : "", column != NULL ? column : "");
+}
+#else
+/* COPY's state is private: its own line of context has to say the rest. */
+static void add_place(const struct fdw_rows *r)
+{
+  errcontext("oss_fdw: object \"%s\"", r->name);
+}
+#endif
+
 static void add_context(void *arg)
 {
   struct fdw_rows *r = arg;
   if (r->copy == NULL)
     return;
-  if (geterrcode() == ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-    errhint(
-        "A row cannot be longer than 1 GB. A quote that is not closed makes a row of all "
-        "that follows it.");
-#if PG_VERSION_NUM >= 140000
-  uint64 line = r->copy->cur_lineno;
-  if (line > r->first_line)
-    errcontext("oss_fdw: object \"%s\", row of lines %llu to %llu%s%s", r->name,
-               (unsigned long long)r->first_line, (unsigned long long)line,
-               r->copy->cur_attname != NULL ? ", column " : "",
-               r->copy->cur_attname != NULL ? r->copy->cur_attname : "");
-  else
-    errcontext("oss_fdw: object \"%s\", line %llu%s%s", r->name, (unsigned long long)line,
-               r->copy->cur_attname != NULL ? ", column " : "",
-               r->copy->cur_attname != NULL ? r->copy->cur_attname : "");
-#else
-  errcontext("oss_fdw: object \"%s\"", r->name);
-#endif
+  add_place(r);
   CopyFromErrorCallback(r->copy);
 }
 
