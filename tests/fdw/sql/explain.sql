@@ -29,6 +29,9 @@ SELECT explain('(COSTS OFF, FORMAT json) SELECT n FROM r');
 -- ANALYZE tells what was read.
 SELECT explain('(COSTS OFF, ANALYZE, TIMING OFF, SUMMARY OFF) SELECT count(*) FROM d');
 SELECT explain('(COSTS OFF, ANALYZE, TIMING OFF, SUMMARY OFF) SELECT n FROM d LIMIT 1');
+-- Where rows would go.
+SELECT explain('(COSTS OFF) INSERT INTO a SELECT 1, ''x''');
+SELECT explain('(COSTS OFF) INSERT INTO d SELECT * FROM r');
 -- Nothing matched, and a store that does not answer: there is a plan all the same.
 ALTER FOREIGN TABLE d OPTIONS (SET dir 'explain/none/');
 SELECT explain('(COSTS OFF) SELECT n FROM d');

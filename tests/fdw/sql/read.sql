@@ -176,6 +176,18 @@ ALTER FOREIGN TABLE dropped DROP x, DROP y;
 SELECT * FROM dropped LIMIT 2;
 SELECT t FROM dropped OFFSET 3 LIMIT 1;
 
+-- What is written is read: not before the commit, and not twice by a statement that does both.
+CREATE FOREIGN TABLE w (n int, d int GENERATED ALWAYS AS (n * 2) STORED, t text) SERVER rds
+  OPTIONS (dir 'read/written/', format 'csv', compressiontype 'zstd', header 'true');
+BEGIN;
+INSERT INTO w (n, t) VALUES (1, 'one'), (2, NULL), (3, 'a "quoted",
+text'), (4, '');
+SELECT count(*) FROM w;
+COMMIT;
+SELECT *, t IS NULL AS "null" FROM w ORDER BY n;
+INSERT INTO w (n, t) SELECT n + 10, t FROM w;
+SELECT count(*), sum(n), sum(d) FROM w;
+
 -- Rights are those of the view's owner; the mapping too.
 CREATE ROLE regress_reader;
 CREATE VIEW seen AS SELECT n FROM plain;
