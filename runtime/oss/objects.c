@@ -43,7 +43,7 @@ struct objects {
   struct tm_oss_budget *budget;
   struct tm_oss_budget *hold_budget;
   struct tm_oss_object *list;
-  struct tm_oss_held **held; /* with hold: beside the list, those finished; else NULL */
+  struct tm_oss_held **held; /* with hold: beside the list; NULL: not ended yet */
   size_t count, cap, completed;
   bool in_doubt; /* the last completion may have made its object */
   bool ended;
@@ -107,6 +107,8 @@ static struct tm_oss_object *add_object(struct objects *o, struct tm_error *err)
   }
   struct tm_oss_object *object = &o->list[o->count];
   *object = (struct tm_oss_object){.key = name_object(o, o->count)};
+  if (o->opts.hold)
+    o->held[o->count] = NULL;
   if (object->key == NULL) {
     out_of_memory(err);
     return NULL;
@@ -150,6 +152,13 @@ static bool may_exist(const struct tm_error *err)
 {
   return err->kind != TM_EEXISTS && err->kind != TM_EAUTH &&
          strcmp(err->code, "NoSuchBucket") != 0;
+}
+
+/* With hold: takes what is left of a writer that failed or was aborted, to be dropped. */
+static void take_over(struct objects *o, struct tm_sink *writer, size_t index)
+{
+  if (o->opts.hold)
+    tm_oss_writer_held(writer, &o->held[index]);
 }
 
 /* A writer was finished: notes what became of its object. */
@@ -198,6 +207,8 @@ static bool settle(struct objects *o, struct tm_error *err)
   c->running = false;
   if (c->ok)
     note_finished(o, c->writer, c->index);
+  else
+    take_over(o, c->writer, c->index);
   set_writer(o, &o->finishing, NULL);
   tm_sink_close(c->writer);
   c->writer = NULL;
@@ -278,16 +289,17 @@ static bool objects_finish(struct tm_sink *self, struct tm_error *err)
 static void drop_held(struct objects *o)
 {
   struct tm_error err;
-  size_t count = o->held != NULL ? o->completed : 0, left = 0;
-  struct tm_oss_held_item *items = calloc(count + 1, sizeof *items);
-  for (size_t i = 0; items != NULL && i < count; i++)
-    items[i] = (struct tm_oss_held_item){o->store, o->held[i]};
+  size_t count = 0, left = 0;
+  struct tm_oss_held_item *items = calloc(o->count + 1, sizeof *items);
+  for (size_t i = 0; items != NULL && o->held != NULL && i < o->count; i++)
+    if (o->held[i] != NULL)
+      items[count++] = (struct tm_oss_held_item){o->store, o->held[i]};
   if (items != NULL && count > 0)
     left = tm_oss_held_drop_all(items, count, tm_clock_deadline(CLEANUP_MS), &err);
   if (left > 0)
     tm_log(TM_WARN, "%zu of %zu unfinished uploads are left behind: %s", left, count,
            err.message);
-  for (size_t i = 0; i < count; i++)
+  for (size_t i = 0; o->held != NULL && i < o->count; i++)
     tm_oss_held_free(o->held[i]);
   free(items);
   free(o->held);
@@ -328,6 +340,7 @@ static void objects_abort(struct tm_sink *self, const char *why)
   set_writer(o, &o->writer, NULL);
   if (writer != NULL) {
     writer->ops->abort(writer, why);
+    take_over(o, writer, o->count - 1);
     tm_sink_close(writer);
   }
   if (o->opts.hold)

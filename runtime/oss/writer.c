@@ -299,6 +299,17 @@ static void drop_upload(struct writer *w)
   w->upload_id = NULL;
 }
 
+/* After a failure: a writer that holds leaves the upload to whoever takes it, or to close. */
+static void give_up(struct writer *w)
+{
+  if (w->hold && w->upload_id != NULL && (w->held = calloc(1, sizeof *w->held)) != NULL) {
+    w->held->key = w->key;
+    w->held->upload_id = w->upload_id;
+    w->key = w->upload_id = NULL;
+  }
+  drop_upload(w);
+}
+
 static bool finish_file(struct writer *w, struct tm_oss_info *info, struct tm_error *err)
 {
   struct tm_slab nothing = {0};
@@ -413,7 +424,7 @@ static bool writer_finish(struct tm_sink *self, struct tm_error *err)
   w->filling = NULL;
   if (!ok) {
     join(w);
-    drop_upload(w);
+    give_up(w);
     return false;
   }
   w->has_result = !w->hold;
@@ -433,7 +444,7 @@ static void writer_abort(struct tm_sink *self, const char *why)
   w->ended = true;
   tm_cancel_fire(&w->cancel);
   join(w);
-  drop_upload(w);
+  give_up(w);
   if (w->file_open)
     tm_file_abandon(&w->file);
   job_free(w, w->filling);

@@ -44,8 +44,9 @@ struct tm_sink *tm_oss_writer_open(struct tm_oss *store, const char *key,
 /* After a successful finish; false before, and of a writer that holds. */
 bool tm_oss_writer_result(const struct tm_sink *writer, struct tm_oss_written *out);
 
-/* After a successful finish of a writer that holds, once: *out is the caller's. What nobody
-** took is dropped when the writer is closed. */
+/* Of a writer that holds, once: *out is the caller's. After a successful finish it can be
+** completed; after an abort or a failed finish it is an upload that was begun, if one was, and
+** only good for being dropped. What nobody took is dropped when the writer is closed. */
 bool tm_oss_writer_held(struct tm_sink *writer, struct tm_oss_held **out);
 
 #endif

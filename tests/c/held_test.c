@@ -473,6 +473,36 @@ static void an_abort_in_the_middle_leaves_nothing(void **state)
   tm_oss_close(store);
 }
 
+static void abort_uploads(struct tm_oss *store)
+{
+  struct tm_oss_uploads uploads;
+  struct tm_error err;
+  assert_true(tm_oss_multipart_uploads(store, "", &uploads, NULL, &err));
+  for (size_t i = 0; i < uploads.count; i++)
+    assert_true(tm_oss_multipart_abort(store, uploads.items[i].key,
+                                       uploads.items[i].upload_id, true, &err));
+  tm_oss_uploads_free(&uploads);
+}
+
+static void an_abort_waits_once_for_a_store_that_stalls(void **state)
+{
+  (void)state;
+  struct tm_oss_opts o = {.cleanup_timeout_ms = 700};
+  struct tm_oss *store = ossd_store(&good, &o);
+  struct tm_sink *sink = open_objects(store, OBJECT);
+  write_bytes(sink, 0, 12 * OBJECT + 2 * PART); /* the last one has an upload too */
+  kill(tm_proc_pid(good.process), SIGSTOP);
+  int64_t began = tm_clock_mono_ms();
+  sink->ops->abort(sink, "test");
+  int64_t spent = tm_clock_mono_ms() - began;
+  kill(tm_proc_pid(good.process), SIGCONT);
+  assert_in_range(spent, 0, 4 * 700);
+  tm_sink_close(sink);
+  abort_uploads(store);
+  assert_empty(store);
+  tm_oss_close(store);
+}
+
 static void what_nobody_took_is_dropped_at_close(void **state)
 {
   (void)state;
@@ -536,6 +566,7 @@ int main(void)
       cmocka_unit_test(small_objects_beyond_the_limit_are_uploads_of_one_part),
       cmocka_unit_test(no_rows_make_no_object),
       cmocka_unit_test(an_abort_in_the_middle_leaves_nothing),
+      cmocka_unit_test(an_abort_waits_once_for_a_store_that_stalls),
       cmocka_unit_test(what_nobody_took_is_dropped_at_close),
       cmocka_unit_test(objects_need_a_prefix_or_a_name),
       cmocka_unit_test(a_directory_holds_too),
