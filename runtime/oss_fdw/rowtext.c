@@ -32,6 +32,11 @@
 
 #include "oss_fdw/wait.h"
 
+#if PG_VERSION_NUM < 140000 /* before, they returned nothing */
+#define pg_ltoa(value, to) (pg_ltoa(value, to), strlen(to))
+#define pg_lltoa(value, to) (pg_lltoa(value, to), strlen(to))
+#endif
+
 enum {
   VALUE_BYTES = MAXDATELEN + 1, /* the longest text of a number or a time: 128 in all */
   LARGE_BYTES = 8 * 1024,       /* from here on the escapes are counted before room is made */
