@@ -272,8 +272,9 @@ static struct place *find_place(const char *name)
 static bool is_due(struct place *p)
 {
   TimestampTz now = GetCurrentTimestamp();
-  if (p->last >= GetCurrentTransactionStartTimestamp() ||
-      !TimestampDifferenceExceeds(p->last, now, INTERVAL_MS))
+  if (p->last != DT_NOBEGIN && /* which would overflow */
+      (p->last >= GetCurrentTransactionStartTimestamp() ||
+       !TimestampDifferenceExceeds(p->last, now, INTERVAL_MS)))
     return false;
   p->last = now;
   return true;
