@@ -237,7 +237,7 @@ static bool remove_all(void *data, const struct tm_cancel *cancel, struct tm_err
 
 struct place {
   char *name; /* NULL: unused */
-  TimestampTz last;
+  TimestampTz last; /* 0: never, or not since something was left behind */
   bool refused; /* said so once */
   char *resume; /* list objects after this key; NULL: from the beginning of the window */
 };
@@ -247,7 +247,7 @@ static struct place places[PLACES];
 void fdw_sweep_soon(void)
 {
   for (int i = 0; i < PLACES; i++)
-    places[i].last = DT_NOBEGIN;
+    places[i].last = 0;
 }
 
 /* The place of that name; a new one takes that of the one longest unused. */
@@ -264,7 +264,7 @@ static struct place *find_place(const char *name)
   if (oldest->name != NULL)
     pfree(oldest->name);
   free(oldest->resume);
-  *oldest = (struct place){.name = copy, .last = DT_NOBEGIN};
+  *oldest = (struct place){.name = copy};
   return oldest;
 }
 

@@ -10,6 +10,7 @@ local store <close> = oss.open {
 }
 store:create_bucket()
 for entry in store:list {} do store:delete(entry.key) end
+for _, upload in ipairs(store:list_multiparts()) do store:abort_multipart(upload.key, upload.upload_id) end
 local found = proc.run { cmd = { "find", "tests/fdw/data", "-type", "f" } }
 for path in found.stdout:gmatch "[^\n]+" do
   local file <close> = assert(io.open(path, "rb"))
