@@ -59,7 +59,12 @@ function TestPreload:test_neither_the_log_nor_statistics_nor_activity_have_a_key
   shown = other:value("SELECT string_agg(query, ' ') FROM pg_stat_activity")
   lu.assertStrContains(shown, "ALTER USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (SET key *****")
   fdw.no_secret(shown, "pg_stat_activity")
-  for _, bad in ipairs { "CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'h.example'" .. KEYS .. ")",
+  local both = SERVER:format("first", KEYS) .. "; " .. SERVER:format("second", KEYS)
+  conn:exec(both)
+  shown = other:value("SELECT string_agg(query, ' ') FROM pg_stat_activity")
+  lu.assertStrContains(shown, "SERVER second")
+  fdw.no_secret(shown, "pg_stat_activity")
+  for _, bad in ipairs { both, "CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'h.example'" .. KEYS .. ")",
     "ALTER SERVER s OPTIONS (SET key '" .. KEY .. "', ADD nosuch '1')",
     "CREATE USER MAPPING FOR PUBLIC SERVER s OPTIONS (id 'x', key '" .. KEY .. "')" } do
     local ok, err = pcall(conn.exec, conn, bad)
