@@ -126,6 +126,24 @@ function TestHelp.test_the_page_of_ossd_is_its_own_help()
   lu.assertEquals(r.out, d:run("ossd", "--help").out)
 end
 
+function TestHelp.test_the_page_of_oss_fdw_has_each_option_setting_and_function()
+  local page = TestHelp.desk:run("help", "oss-fdw").out
+  local function names(path, pattern)
+    local file <close> = assert(io.open("runtime/oss_fdw/" .. path))
+    local count = 0
+    for name in file:read "a":gmatch(pattern) do
+      count = count + 1
+      if not name:find "_handler" and not name:find "_validator" then
+        lu.assertStrContains(page, name)
+      end
+    end
+    lu.assertTrue(count > 5, path)
+  end
+  names("optdef.c", '{"([%l_]+)", FDW_ON')
+  names("guc.c", '"(oss_fdw%.[%l_]+)"')
+  names("oss_fdw--1.0.sql", "CREATE FUNCTION ([%l_]+)")
+end
+
 function TestHelp.test_an_unknown_topic_suggests_the_nearest()
   local r = TestHelp.desk:run("help", "variable")
   lu.assertEquals(r.code, 2)
