@@ -45,6 +45,8 @@ struct tm_oss_backend {
                           struct tm_error *);
   bool (*multipart_uploads)(struct tm_oss *, const char *prefix, struct tm_oss_uploads *,
                             const struct tm_cancel *, struct tm_error *);
+  /* Cleans up: aborts every upload to the key. */
+  bool (*multipart_forget)(struct tm_oss *, const char *key, struct tm_error *);
 };
 
 extern const struct tm_oss_backend tm_oss_http_backend; /* oss and s3 */

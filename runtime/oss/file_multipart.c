@@ -375,3 +375,14 @@ bool tm_file_multipart_uploads(struct tm_oss *store, const char *prefix,
   }
   return ok;
 }
+
+bool tm_file_multipart_forget(struct tm_oss *store, const char *key, struct tm_error *err)
+{
+  struct tm_oss_uploads uploads = {0};
+  bool ok = tm_file_multipart_uploads(store, key, &uploads, NULL, err);
+  for (size_t i = 0; ok && i < uploads.count; i++)
+    if (strcmp(uploads.items[i].key, key) == 0)
+      ok = tm_file_multipart_abort(store, key, uploads.items[i].upload_id, true, err);
+  tm_oss_uploads_free(&uploads);
+  return ok;
+}

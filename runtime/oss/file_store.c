@@ -407,4 +407,5 @@ const struct tm_oss_backend tm_oss_file_backend = {
     .multipart_abort = tm_file_multipart_abort,
     .multipart_parts = tm_file_multipart_parts,
     .multipart_uploads = tm_file_multipart_uploads,
+    .multipart_forget = tm_file_multipart_forget,
 };

@@ -68,5 +68,7 @@ bool tm_file_multipart_uploads(struct tm_oss *store, const char *prefix,
                                struct tm_oss_uploads *uploads,
                                const struct tm_cancel *cancel, struct tm_error *err)
     TM_MUSTCHECK;
+bool tm_file_multipart_forget(struct tm_oss *store, const char *key, struct tm_error *err)
+    TM_MUSTCHECK;
 
 #endif

@@ -105,6 +105,9 @@ bool tm_oss_held_drop(struct tm_oss *store, struct tm_oss_held *held, int64_t de
   bool ok = true;
   if (held->state == TM_HELD_DROPPED)
     return true;
+  if (held->stray)
+    ok = time_is_left(held, deadline, err) &&
+         store->backend->multipart_forget(store, held->key, err);
   if (held->upload_id != NULL && held->state != TM_HELD_COMPLETED)
     ok = time_is_left(held, deadline, err) &&
          tm_oss_multipart_abort(store, held->key, held->upload_id, true, err);

@@ -29,6 +29,7 @@ struct tm_oss_held {
   uint64_t rows, raw_bytes;   /* as counted by the objects sink; else 0 */
   struct tm_oss_put_opts put; /* content type and metadata; owned */
   enum tm_oss_held_state state;
+  bool stray; /* only to be dropped: an upload may have been begun whose id got lost */
   char etag[128]; /* once completed; "" where the store tells none */
 };
 

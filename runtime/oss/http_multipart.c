@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "driver/crc64.h"
 #include "driver/xml.h"
@@ -261,12 +262,14 @@ bool tm_http_multipart_parts(struct tm_oss *store, const char *key, const char *
 
 static bool uploads_page(struct tm_oss *store, const char *prefix,
                          struct tm_oss_uploads *uploads, char **key, char **id,
-                         const struct tm_cancel *cancel, struct tm_error *err)
+                         bool cleanup, const struct tm_cancel *cancel,
+                         struct tm_error *err)
 {
   struct tm_call call = {.store = store,
                          .what = "list the uploads of",
                          .method = "GET",
                          .error_in_200 = true,
+                         .cleanup = cleanup,
                          .cancel = cancel};
   struct tm_buffer full = {0};
   char *next_key = NULL, *next_id = NULL;
@@ -302,11 +305,43 @@ bool tm_http_multipart_uploads(struct tm_oss *store, const char *prefix,
   char *key = NULL, *id = NULL;
   bool ok;
   do
-    ok = uploads_page(store, prefix, uploads, &key, &id, cancel, err);
+    ok = uploads_page(store, prefix, uploads, &key, &id, false, cancel, err);
   while (ok && key != NULL);
   free(key);
   free(id);
   if (!ok)
     tm_oss_uploads_free(uploads);
+  return ok;
+}
+
+/* Aborts what there is now; *count says how many. The first page has them all: the key itself
+** comes before all that it is the beginning of. */
+static bool forget_present(struct tm_oss *store, const char *key, size_t *count,
+                           struct tm_error *err)
+{
+  struct tm_oss_uploads uploads = {0};
+  char *next_key = NULL, *next_id = NULL;
+  bool ok = uploads_page(store, key, &uploads, &next_key, &next_id, true, NULL, err);
+  for (size_t i = 0; ok && i < uploads.count; i++)
+    if (strcmp(uploads.items[i].key, key) == 0) {
+      ok = tm_http_multipart_abort(store, key, uploads.items[i].upload_id, true, err);
+      ++*count;
+    }
+  tm_oss_uploads_free(&uploads);
+  free(next_key);
+  free(next_id);
+  return ok;
+}
+
+/* A request that was given up a moment ago may reach the store after the first question. */
+bool tm_http_multipart_forget(struct tm_oss *store, const char *key, struct tm_error *err)
+{
+  size_t count = 0;
+  bool ok = forget_present(store, key, &count, err);
+  for (int ms = 50; ok && count == 0 && ms <= 200; ms *= 2) {
+    struct timespec ts = {.tv_nsec = ms * 1000000};
+    nanosleep(&ts, NULL);
+    ok = forget_present(store, key, &count, err);
+  }
   return ok;
 }

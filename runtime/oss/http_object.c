@@ -192,4 +192,5 @@ const struct tm_oss_backend tm_oss_http_backend = {
     .multipart_abort = tm_http_multipart_abort,
     .multipart_parts = tm_http_multipart_parts,
     .multipart_uploads = tm_http_multipart_uploads,
+    .multipart_forget = tm_http_multipart_forget,
 };

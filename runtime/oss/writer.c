@@ -55,6 +55,7 @@ struct writer {
   struct job *filling; /* of the caller's thread */
   int parts;           /* begun so far */
   char *upload_id;     /* NULL: no multipart upload yet */
+  bool stray;          /* one may have been begun whose id was not told */
   pthread_t threads[PARALLEL_MAX];
   int thread_count;
   struct tm_file_out file; /* file:// only */
@@ -178,8 +179,11 @@ static bool begin_part(struct writer *w, struct tm_error *err)
 
 static bool begin_upload(struct writer *w, struct tm_error *err)
 {
-  return w->upload_id != NULL || tm_oss_multipart_create(w->store, w->key, &w->put,
-                                                         &w->upload_id, &w->cancel, err);
+  if (w->upload_id != NULL ||
+      tm_oss_multipart_create(w->store, w->key, &w->put, &w->upload_id, &w->cancel, err))
+    return true;
+  w->stray = err->kind != TM_EAUTH && err->kind != TM_EUSAGE && err->kind != TM_ENOTFOUND;
+  return false;
 }
 
 /* Room for the part's entry, made before any thread may write to it. */
@@ -302,9 +306,11 @@ static void drop_upload(struct writer *w)
 /* After a failure: a writer that holds leaves the upload to whoever takes it, or to close. */
 static void give_up(struct writer *w)
 {
-  if (w->hold && w->upload_id != NULL && (w->held = calloc(1, sizeof *w->held)) != NULL) {
+  if (w->hold && (w->upload_id != NULL || w->stray) &&
+      (w->held = calloc(1, sizeof *w->held)) != NULL) {
     w->held->key = w->key;
     w->held->upload_id = w->upload_id;
+    w->held->stray = w->stray;
     w->key = w->upload_id = NULL;
   }
   drop_upload(w);
