@@ -10,6 +10,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "access/xact.h"
+#include "catalog/namespace.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -56,10 +58,34 @@ int fdw_sqlstate(const struct tm_error *err)
                                                  : ERRCODE_INTERNAL_ERROR;
 }
 
+/* In the database's encoding, or NULL: it has no such characters, or this is no time to ask. */
+static char *converted(const char *text)
+{
+#if PG_VERSION_NUM >= 140000
+  if (IsTransactionState()) {
+    int n = (int)strlen(text), size = n * MAX_CONVERSION_GROWTH + 1;
+    Oid proc = FindDefaultConversionProc(PG_UTF8, GetDatabaseEncoding());
+    unsigned char *out = palloc(size);
+    if (OidIsValid(proc) &&
+        pg_do_encoding_conversion_buf(proc, PG_UTF8, GetDatabaseEncoding(),
+                                      (unsigned char *)unconstify(char *, text), n, out,
+                                      size, true) == n)
+      return (char *)out;
+  }
+#endif
+  (void)text;
+  return NULL;
+}
+
 char *fdw_text(const char *text)
 {
-  char *out = pstrdup(text);
   bool utf8 = GetDatabaseEncoding() == PG_UTF8;
+  if (GetDatabaseEncoding() == PG_SQL_ASCII)
+    return pstrdup(text);
+  char *out = utf8 ? NULL : converted(text);
+  if (out != NULL)
+    return out;
+  out = pstrdup(text);
   size_t left = strlen(out);
   for (unsigned char *p = (unsigned char *)out; left > 0;) {
     size_t n = *p < 0x80 || !utf8 ? 1 : (size_t)pg_utf_mblen(p);
