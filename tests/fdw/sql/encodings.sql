@@ -28,6 +28,7 @@ CREATE FUNCTION explained() RETURNS SETOF text LANGUAGE plpgsql AS $$ DECLARE li
     IF line ~ 'OssFile:' THEN RETURN NEXT regexp_replace(line, '[0-9]+_[0-9]+$', 'N'); END IF;
   END LOOP;
 END $$;
+\a\t
 SELECT * FROM explained();
 DO $$ DECLARE context text; BEGIN
   PERFORM * FROM bad;
