@@ -457,8 +457,9 @@ static bool parse(struct fdw_reject *r, ExprContext *econtext)
 static bool is_clean(const struct fdw_reject *r)
 {
 #if PG_VERSION_NUM >= 140000
-  if (INPUT_BUF_BYTES(r->copy) > 0 || RAW_BUF_BYTES(r->copy) > 0)
-    return false;
+  if (INPUT_BUF_BYTES(r->copy) > 0 ||
+      (r->copy->need_transcoding && RAW_BUF_BYTES(r->copy) > 0))
+    return false; /* without transcoding both are one buffer, and raw_buf_index lags */
 #endif
   return !r->drained && r->given == r->record_len;
 }
