@@ -18,6 +18,7 @@ local TOPICS = {
   { "oss-fdw", "the PostgreSQL extension: object storage as foreign tables" },
   { "exit-codes", "what the exit code tells" },
   { "environment", "variables that are read" },
+  { "oss_fdw", "the PostgreSQL extension: foreign tables on objects" },
   { "dms", "for those who come from DMS task flows" },
 }
 
