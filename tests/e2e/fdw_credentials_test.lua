@@ -30,7 +30,7 @@ function TestCredentials:setUp()
     end
     server = fdw.server("credentials", "--env", "OSS_ACCESS_KEY_ID=" .. near.id, "--env", "OSS_ACCESS_KEY_SECRET=" .. near.secret,
       "--env", "OSS_CONFIG_FILE=ossutil.ini", -- of the server's data directory, which it runs in
-      "--env", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1")
+      "--env", "AWS_EC2_METADATA_DISABLED=false", "--env", "AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1")
     local data = proc.run { cmd = { "readlink", "-f", server.dir .. "/data" }, check = true }.stdout:gsub("\n", "")
     local f <close> = assert(io.open(data .. "/ossutil.ini", "w"))
     f:write(("[far]\naccessKeyID=%s\naccessKeySecret=%s\n"):format(far.id, far.secret))
