@@ -3,7 +3,7 @@
 */
 #include "postgres.h"
 
-#include <limits.h>
+#include <ctype.h>
 
 #include "utils/guc.h"
 #include "utils/varlena.h"
@@ -85,6 +85,10 @@ bool fdw_endpoint_allowed(const char *endpoint)
     endpoint += 8;
   }
   char *host = pnstrdup(endpoint, strcspn(endpoint, "/"));
+  for (const char *p = host; *p != '\0';
+       p++) /* what a URL's parser might read otherwise */
+    if (!isalnum((unsigned char)*p) && strchr(".-_:[]", *p) == NULL)
+      return false;
   int port = split_port(host);
   if (!SplitGUCList(pstrdup(fdw_allowed_endpoints), ',', &entries))
     return false;

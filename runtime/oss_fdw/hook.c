@@ -4,7 +4,7 @@
 ** pg_foreign_server is readable by all, pg_user_mapping is not. So with the library in
 ** shared_preload_libraries or session_preload_libraries, CREATE SERVER and ALTER SERVER with
 ** `id` and `key` (the form of ApsaraDB RDS) become the same statement without them and one
-** that makes, changes or drops the user mapping for PUBLIC. When the library was loaded
+** that makes, changes or drops the user mapping for PUBLIC, which DROP SERVER then drops, too. When the library was loaded
 ** otherwise nothing is changed: what a statement does must not depend on what the session
 ** happened to do before.
 **
@@ -259,6 +259,24 @@ static void alter_server(struct statement *s, AlterForeignServerStmt *stmt,
     tell(stmt->servername);
 }
 
+/* DROP SERVER without CASCADE works as on RDS, where no mapping is in the way: that of PUBLIC is
+** the server's own keys. */
+static void drop_servers(const struct statement *s, DropStmt *stmt)
+{
+  ListCell *cell;
+  if (stmt->removeType != OBJECT_FOREIGN_SERVER || stmt->behavior != DROP_RESTRICT)
+    return;
+  foreach (cell, stmt->objects) {
+    List *options;
+    char *name = strVal(lfirst(cell));
+    ForeignServer *server = GetForeignServerByName(name, true);
+    if (server != NULL && fdw_wrapper_is_ours(server->fdwid) &&
+        fdw_option(server->options, "host") != NULL &&
+        mapping_of(server->serverid, &options))
+      drop_mapping(s, name);
+  }
+}
+
 /* ---- the hook ---- */
 
 static bool is_ours(const char *servername, ForeignServer **server)
@@ -293,6 +311,8 @@ static List *options_of(Node *node, ForeignServer **server)
 static void handle(struct statement *s)
 {
   ForeignServer *server = NULL;
+  if (IsA(s->planned->utilityStmt, DropStmt))
+    drop_servers(s, (DropStmt *)s->planned->utilityStmt);
   List *options = options_of(s->planned->utilityStmt, &server);
   if (options == NIL ||
       (element(options, "id") == NULL && element(options, "key") == NULL)) {

@@ -40,6 +40,13 @@ ALTER SERVER hooked OPTIONS (ADD "ID" 'FOURTHID', ADD key 'FOURTH');
 :keys
 ALTER SERVER hooked OPTIONS (SET host 'oss-cn-test-internal.aliyuncs.com');
 :keys
+-- DROP SERVER does not stop at keys that were the server's; at what depends on it it does.
+CREATE FOREIGN TABLE leaning (a int) SERVER hooked OPTIONS (dir 'd/');
+DROP SERVER hooked;
+SELECT count(*) FROM pg_user_mappings WHERE srvname = 'hooked';
+DROP FOREIGN TABLE leaning;
+DROP SERVER hooked;
+DROP SERVER IF EXISTS hooked;
 -- All or nothing.
 BEGIN;
 CREATE SERVER passing FOREIGN DATA WRAPPER oss_fdw
