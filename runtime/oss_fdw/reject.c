@@ -522,7 +522,6 @@ static void parse_in_subtransaction(struct fdw_reject *r, ExprContext *econtext)
   PG_CATCH();
   {
     giving = outer;
-    CurrentResourceOwner = owner;
     catch_error(r);
   }
   PG_END_TRY();
