@@ -45,7 +45,7 @@ struct fdw_rows {
   bool ended;
   int begun;          /* objects, in this pass and those before */
   int64 limit;        /* of bytes: no object is begun after; 0: none */
-  int64 bytes_before; /* fetched in passes before this one */
+  int64 bytes_before; /* fetched by feeds before this one */
 };
 
 /* Whose bytes COPY reads now. */
@@ -218,13 +218,28 @@ static bool next_of_object(struct fdw_rows *r, ExprContext *econtext,
   return NextCopyFrom(r->copy, econtext, slot->tts_values, slot->tts_isnull);
 }
 
+/* Gives back threads, buffers and descriptors, not only at the end of the query: a scan of a
+** hundred partitions ends them one by one. */
+static void close_feed(struct fdw_rows *r)
+{
+  r->bytes_before = fdw_rows_bytes(r);
+  fdw_feed_close(r->feed);
+  r->feed = NULL;
+}
+
+static void end(struct fdw_rows *r)
+{
+  r->ended = true;
+  if (r->reject != NULL)
+    fdw_reject_finish(r->reject);
+  close_feed(r);
+}
+
 static bool next_row(struct fdw_rows *r, ExprContext *econtext, TupleTableSlot *slot)
 {
   while (!r->ended) {
     if (r->object == NULL && !next_object(r)) {
-      r->ended = true;
-      if (r->t->tolerant && r->reject != NULL)
-        fdw_reject_finish(r->reject);
+      end(r);
       break;
     }
     if (next_of_object(r, econtext, slot))
@@ -291,10 +306,8 @@ int fdw_rows_objects(const struct fdw_rows *r)
 
 void fdw_rows_rewind(struct fdw_rows *r)
 {
-  r->bytes_before = fdw_rows_bytes(r);
   leave_object(r);
-  fdw_feed_close(r->feed);
-  r->feed = NULL;
+  close_feed(r);
   r->ended = false;
   if (r->reject != NULL)
     fdw_reject_rewind(r->reject);
