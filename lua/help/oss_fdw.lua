@@ -4,7 +4,7 @@ return [==[
 Foreign tables on objects of an OSS or S3 bucket, for a stock PostgreSQL 13 to 17. It takes the SQL of Alibaba Cloud's
 two extensions of this name, that of ApsaraDB RDS for PostgreSQL and that of AnalyticDB for PostgreSQL, as it stands.
 
-    make install-fdw                            # for the PostgreSQL of pg_config; PG_CONFIG=/path/to/pg_config for another
+    make install-fdw                    # for the PostgreSQL of pg_config; PG_CONFIG=/path/to/pg_config for another
 
     CREATE EXTENSION oss_fdw;
     CREATE SERVER lake FOREIGN DATA WRAPPER oss_fdw
@@ -109,8 +109,8 @@ them. A lifecycle rule of the bucket that ends old multipart uploads is a good n
 - RDS encrypts the keys of a server in its catalogue; here see Secrets. RDS has a white list of endpoints; here any is
   allowed unless oss_fdw.allowed_endpoints is set.
 - protocol, region, addressing, signature, ca_file, proxy, profile, role_name, anonymous and zstd are additions.
-- Greenplum's grammar (UNLOAD, PARTITION BY LIST of files, external tables) and the formats orc, parquet, avro and json
-  are not there. A statement runs in one process: no segments, no parallel workers; it reads ahead and uploads in threads.
+- Greenplum's grammar (UNLOAD, PARTITION BY LIST of files, external tables) and the formats orc, parquet, avro and
+  json are not here. A statement runs in one process, without segments or parallel workers; its transfers are threads.
 - `oss_flush_block_size` is 8 MB rather than 32, and no limit to the length of a row.
 - `'N%'` counts from 300 rows on, as in Greenplum.
 ]==]

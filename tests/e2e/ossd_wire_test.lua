@@ -113,17 +113,17 @@ local function call(server, r)
   local key = r.key or ""
   r.path = r.virtual and "/" .. sign.encode_path(key)
     or "/buck" .. (key ~= "" and "/" .. sign.encode_path(key) or "/")
-  local time = os.time() + (r.shift or 0)
+  local at = os.time() + (r.shift or 0)
   local host = r.virtual or server.host
   table.insert(r.headers, { "Host", host })
   if r.scheme == "oss-v1" then
-    table.insert(r.headers, { "x-oss-date", sign.date_rfc1123(time) })
+    table.insert(r.headers, { "x-oss-date", sign.date_rfc1123(at) })
   elseif r.scheme == "oss-v4" then
-    table.insert(r.headers, { "x-oss-date", sign.date_iso_basic(time) })
+    table.insert(r.headers, { "x-oss-date", sign.date_iso_basic(at) })
     table.insert(r.headers, { "x-oss-content-sha256", "UNSIGNED-PAYLOAD" })
   else
     r.hash = r.hash or sign.sha256(r.body or "")
-    table.insert(r.headers, { "x-amz-date", sign.date_iso_basic(time) })
+    table.insert(r.headers, { "x-amz-date", sign.date_iso_basic(at) })
     table.insert(r.headers, { "x-amz-content-sha256", r.hash })
   end
   local query = {}
@@ -134,7 +134,7 @@ local function call(server, r)
   local made = sign.sign {
     scheme = r.scheme, method = r.method, bucket = "buck", key = key, path = r.path,
     region = "r", query = r.query or {}, headers = r.headers, payload_hash = r.hash,
-    time = time, access_key_id = "ID", access_key_secret = r.secret or "SECRET",
+    time = at, access_key_id = "ID", access_key_secret = r.secret or "SECRET",
   }
   table.insert(r.headers, { "Authorization", made.authorization })
   r.made = made
