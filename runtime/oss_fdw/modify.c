@@ -36,11 +36,14 @@
 #include "stream/zip_stage.h"
 
 enum {
-  CHANNEL_SLABS = 4,
+  FEW = 4,                 /* writers that may each take what one takes, but for parts */
+  SLABS = 4,               /* in the channel and between threads */
   SLACK_BYTES = 16 * 1024, /* of a slab: for the row that fills it */
-  CHECK_ROWS = 64,         /* after so many rows one looks whether the threads have failed */
-  COPY_BATCH_ROWS = 1000,  /* as many as COPY gathers, and it gathers 64 KB at most */
+  CHECK_ROWS = 64, /* after so many rows one looks whether the threads have failed */
+  COPY_BATCH_ROWS = 1000, /* as many as COPY gathers, and it gathers 64 KB at most */
   PARTS_IN_FLIGHT = 3,
+  MANY_CHUNK_BYTES = 256 * 1024,
+  MANY_SLAB_BYTES = 64 * 1024,
   LARGE_BYTES = 8 << 20, /* a statement that has used the memory of parts */
 };
 
@@ -66,27 +69,27 @@ struct writer {
   struct tm_sink *objects; /* the background's */
 };
 
-/* Writers of this backend that have threads: they share the memory that one may use. */
-static int open_writers;
+/* Writers of this backend that have rows: they share the memory that one may use. */
+static int active;
 
 /* Stops everything and leaves nothing behind, at whatever point the writer is. */
 static void release(void *arg)
 {
   struct writer *w = arg;
-  if (w->background != NULL)
-    open_writers--;
+  active--;
   tm_background_free(w->background);
   tm_channel_free(w->channel);
   tm_slab_free(w->slab);
   tm_slab_free(w->header);
-  if (w->bytes >= LARGE_BYTES) /* the arenas of the threads would keep it, each its own part */
+  if (w->bytes >=
+      LARGE_BYTES) /* the arenas of the threads would keep it, each its own part */
     malloc_trim(0);
 }
 
 static struct writer *new_writer(EState *estate, Relation rel, Oid userid)
 {
-  MemoryContext cxt = AllocSetContextCreate(estate->es_query_cxt, "oss_fdw writer",
-                                            ALLOCSET_SMALL_SIZES);
+  MemoryContext cxt =
+      AllocSetContextCreate(estate->es_query_cxt, "oss_fdw writer", ALLOCSET_SMALL_SIZES);
   MemoryContext before = MemoryContextSwitchTo(cxt);
   struct writer *w = palloc0(sizeof *w);
   w->cxt = cxt;
@@ -140,21 +143,19 @@ static void make_header(struct writer *w)
     fdw_raise(&err);
 }
 
-/* One writer uses all of oss_fdw.write_buffer; each further one at the same time (partitions,
-** CTEs) half of it, a third, and so on, in parts that are smaller in proportion. */
 static struct tm_sink *open_objects(const struct writer *w, struct tm_error *err)
 {
   const struct fdw_table *t = w->table;
-  size_t budget = ((size_t)fdw_write_buffer_mb << 20) / (size_t)(open_writers + 1);
-  size_t share = Max(budget / PARTS_IN_FLIGHT, 1);
+  size_t budget = ((size_t)fdw_write_buffer_mb << 20) / (size_t)active;
+  size_t part = active > 1 ? Min(t->part_bytes, budget / PARTS_IN_FLIGHT) : t->part_bytes;
   struct tm_oss_objects_opts opts = {
       .object_bytes = t->object_bytes,
       .name = fdw_name_object,
       .name_data = w->name,
       .hold = true,
-      .hold_bytes = fdw_xact_hold_bytes(),
-      .writer = {.part_bytes = open_writers == 0 ? t->part_bytes : Min(t->part_bytes, share),
-                 .parallel = PARTS_IN_FLIGHT,
+      .hold_bytes = Max(fdw_xact_hold_bytes() / (size_t)active, 1),
+      .writer = {.part_bytes = Max(part, 1),
+                 .parallel = active > FEW ? 1 : PARTS_IN_FLIGHT,
                  .budget_bytes = budget}};
   if (w->header != NULL) {
     opts.preamble = w->header->data;
@@ -164,13 +165,21 @@ static struct tm_sink *open_objects(const struct writer *w, struct tm_error *err
   return tm_oss_objects_open(fdw_store_oss(w->store), &opts, err);
 }
 
+/*
+** A writer alone takes all of oss_fdw.write_buffer for its parts; of several at a time, in
+** partitions or CTEs, each takes its share, in smaller parts. When they are many, the rest is
+** made small as well: each would have some ten threads and 20 MiB.
+*/
 static bool start_threads(struct writer *w, struct tm_error *err)
 {
+  bool many = active > FEW;
   struct tm_zip_stage_opts zip = {.zip = zip_opts(w->table),
-                                  .workers = w->table->zip_workers};
+                                  .workers = many ? 1 : w->table->zip_workers,
+                                  .chunk_bytes = many ? MANY_CHUNK_BYTES : 0};
+  struct tm_pump_opts pump = {.queue_slabs = many ? 1 : SLABS};
   struct tm_stage *stage = NULL;
   size_t stages = w->table->codec != FDW_PLAIN ? 1 : 0;
-  w->channel = tm_channel_new(CHANNEL_SLABS, err);
+  w->channel = tm_channel_new(pump.queue_slabs, err);
   if (w->channel == NULL || (w->objects = open_objects(w, err)) == NULL)
     return false;
   if (stages > 0 && (stage = tm_zip_stage_new(&zip, err)) == NULL) {
@@ -178,11 +187,13 @@ static bool start_threads(struct writer *w, struct tm_error *err)
     return false;
   }
   w->background = tm_background_start(tm_channel_source(w->channel), &stage, stages,
-                                      w->objects, NULL, err);
-  if (w->background == NULL)
-    return false;
-  open_writers++;
-  return true;
+                                      w->objects, &pump, err);
+  return w->background != NULL;
+}
+
+static size_t slab_bytes(void)
+{
+  return active > FEW ? MANY_SLAB_BYTES : TM_SLAB_BYTES;
 }
 
 static bool has_ended(const struct writer *w)
@@ -234,6 +245,7 @@ static void begin(struct writer *w)
 {
   MemoryContext before = MemoryContextSwitchTo(w->cxt);
   w->store = fdw_store_acquire_in(w->cxt, w->table);
+  active++;
   fdw_own(w->cxt, release, w); /* runs before the store's release */
   fdw_xact_begin_write(w->table, w->store);
   w->name = fdw_name_base(w->table);
@@ -246,11 +258,12 @@ static void write_row(struct writer *w, TupleTableSlot *slot)
   struct tm_error err;
   if (w->text == NULL)
     begin(w);
-  if (w->slab == NULL && (w->slab = tm_slab_new(TM_SLAB_BYTES + SLACK_BYTES, &err)) == NULL)
+  if (w->slab == NULL &&
+      (w->slab = tm_slab_new(slab_bytes() + SLACK_BYTES, &err)) == NULL)
     fdw_raise(&err);
   fdw_rowtext_add(w->text, slot, w->slab);
   w->rows++;
-  if (w->slab->len >= TM_SLAB_BYTES)
+  if (w->slab->len >= slab_bytes())
     put(w);
   else if (w->rows % CHECK_ROWS == 0 && w->background != NULL && has_ended(w))
     join(w);
@@ -323,12 +336,13 @@ List *fdw_plan_modify(PlannerInfo *root, ModifyTable *plan, Index rel, int subpl
   Oid relid = planner_rt_fetch(rel, root)->relid;
   (void)subplan;
   if (plan->operation == CMD_INSERT && has_filepath(relid))
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("cannot insert into foreign table \"%s\": its filepath names one "
-                           "object",
-                           get_rel_name(relid)),
-                    errhint("Each INSERT makes new objects: give the table dir or prefix "
-                            "instead.")));
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             errmsg("cannot insert into foreign table \"%s\": its filepath names one "
+                    "object",
+                    get_rel_name(relid)),
+             errhint("Each INSERT makes new objects: give the table dir or prefix "
+                     "instead.")));
   return NIL;
 }
 

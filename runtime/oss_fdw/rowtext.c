@@ -39,12 +39,27 @@
 
 enum {
   VALUE_BYTES = MAXDATELEN + 1, /* the longest text of a number or a time: 128 in all */
-  LARGE_BYTES = 8 * 1024,       /* from here on the escapes are counted before room is made */
+  LARGE_BYTES = 8 * 1024, /* from here on the escapes are counted before room is made */
 };
 
-enum kind { OUTPUT, STRING, INT2, INT4, INT8, FLOAT4, FLOAT8, DATE, TIMESTAMP, TIMESTAMPTZ };
+enum kind {
+  OUTPUT,
+  STRING,
+  INT2,
+  INT4,
+  INT8,
+  FLOAT4,
+  FLOAT8,
+  DATE,
+  TIMESTAMP,
+  TIMESTAMPTZ
+};
 
-enum byte_class { ORDINARY, SPECIAL, LEAD /* of a character whose other bytes may be ASCII */ };
+enum byte_class {
+  ORDINARY,
+  SPECIAL,
+  LEAD /* of a character whose other bytes may be ASCII */
+};
 
 struct column {
   int index; /* in the slot */
@@ -95,8 +110,8 @@ static void add_byte(struct tm_slab *slab, char c)
 }
 
 /* A row that PostgreSQL could not read again is refused; so is a larger one on the way. */
-static void check_room(const struct fdw_rowtext *r, const struct tm_slab *slab, size_t start,
-                       size_t more)
+static void check_room(const struct fdw_rowtext *r, const struct tm_slab *slab,
+                       size_t start, size_t more)
 {
   if (unlikely(slab->len - start + more >= MaxAllocSize))
     ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
@@ -146,8 +161,8 @@ static const char *find(const struct fdw_rowtext *r, const uint8 *classes, const
   }
 }
 
-static size_t count_special(const struct fdw_rowtext *r, const uint8 *classes, const char *p,
-                            const char *end)
+static size_t count_special(const struct fdw_rowtext *r, const uint8 *classes,
+                            const char *p, const char *end)
 {
   size_t n = 0;
   while ((p = find(r, classes, p, end)) < end) {
@@ -158,8 +173,8 @@ static size_t count_special(const struct fdw_rowtext *r, const uint8 *classes, c
 }
 
 /* Room for a string of which every byte may grow to two; exactly as much for a large one. */
-static char *room_escaped(const struct fdw_rowtext *r, const uint8 *classes, const char *p,
-                          size_t n, struct tm_slab *slab, size_t start)
+static char *room_escaped(const struct fdw_rowtext *r, const uint8 *classes,
+                          const char *p, size_t n, struct tm_slab *slab, size_t start)
 {
   size_t more = n < LARGE_BYTES ? 2 * n : n + count_special(r, classes, p, p + n);
   check_room(r, slab, start, more);
@@ -230,8 +245,7 @@ static void add_csv(const struct fdw_rowtext *r, const char *s, size_t n, bool q
                     struct tm_slab *slab, size_t start)
 {
   /* What looks like NULL is quoted; COPY compares before it converts. */
-  quote = quote ||
-          (n == r->null_print_len && memcmp(s, r->table->null_print, n) == 0);
+  quote = quote || (n == r->null_print_len && memcmp(s, r->table->null_print, n) == 0);
   s = encode(r, s, &n);
   if (!quote) /* alone on a line, \. would end the data */
     quote = (r->count == 1 && n == 2 && s[0] == '\\' && s[1] == '.') ||
@@ -277,7 +291,8 @@ static size_t print_timestamp(Timestamp at, bool zoned, char *to)
     EncodeSpecialTimestamp(at, to);
     return strlen(to);
   }
-  if (timestamp2tm(at, zoned ? &zone : NULL, &tm, &fsec, zoned ? &zone_name : NULL, NULL) != 0)
+  if (timestamp2tm(at, zoned ? &zone : NULL, &tm, &fsec, zoned ? &zone_name : NULL,
+                   NULL) != 0)
     ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
                     errmsg("timestamp out of range")));
   EncodeDateTime(&tm, fsec, zoned, zone, zone_name, USE_ISO_DATES, to);
@@ -336,7 +351,8 @@ static void add_column(struct fdw_rowtext *r, struct column *c, Datum value,
   }
 }
 
-static void add_row(struct fdw_rowtext *r, const TupleTableSlot *slot, struct tm_slab *slab)
+static void add_row(struct fdw_rowtext *r, const TupleTableSlot *slot,
+                    struct tm_slab *slab)
 {
   size_t start = slab->len;
   for (int i = 0; i < r->count; i++) {
