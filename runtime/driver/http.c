@@ -330,10 +330,24 @@ static void set_options(struct tm_http *http, struct transfer *t, struct curl_sl
     curl_easy_setopt(e, CURLOPT_CUSTOMREQUEST, r->method);
 }
 
-static bool stopped(const struct tm_http_request *r, struct tm_error *err)
+static bool cancelled(const struct tm_http_request *r)
 {
-  if (!r->uninterruptible &&
-      (tm_cancel_fired(r->cancel) || tm_cancel_fired(tm_interrupt()))) {
+  return !r->uninterruptible &&
+         (tm_cancel_fired(r->cancel) || tm_cancel_fired(tm_interrupt()));
+}
+
+/* Of a request that was just cancelled: until when it may go on. */
+static int64_t grace(CURL *easy, const struct tm_http_request *r)
+{
+  curl_off_t connected_us = 0;
+  curl_easy_getinfo(easy, CURLINFO_PRETRANSFER_TIME_T, &connected_us);
+  return tm_clock_mono_ms() + (connected_us > 0 ? r->grace_ms : 0);
+}
+
+/* `last`: until when a request that is cancelled may go on, 0: it is not cancelled. */
+static bool stopped(const struct tm_http_request *r, int64_t last, struct tm_error *err)
+{
+  if (last != 0 && tm_clock_mono_ms() >= last) {
     tm_error_set(err, TM_ECANCELED, "cancelled");
     return true;
   }
@@ -345,9 +359,10 @@ static bool stopped(const struct tm_http_request *r, struct tm_error *err)
 }
 
 /* Runs the transfer to its end. False: *err set. *code is libcurl's verdict. */
-static bool drive(CURLM *multi, const struct tm_http_request *r, CURLcode *code,
-                  struct tm_error *err)
+static bool drive(CURLM *multi, CURL *easy, const struct tm_http_request *r,
+                  CURLcode *code, struct tm_error *err)
 {
+  int64_t last = 0;
   struct curl_waitfd wake[2] = {
       {.fd = tm_cancel_fd(tm_interrupt()), .events = CURL_WAIT_POLLIN},
       {.fd = tm_cancel_fd(r->cancel), .events = CURL_WAIT_POLLIN},
@@ -368,11 +383,17 @@ static bool drive(CURLM *multi, const struct tm_http_request *r, CURLcode *code,
         *code = m->data.result;
         return true;
       }
-    if (stopped(r, err))
+    if (last == 0 && cancelled(r)) {
+      last = grace(easy, r);
+      n = 0; /* what has fired need not be watched any more */
+    }
+    if (stopped(r, last, err))
       return false;
     int64_t wait = 1000;
     if (r->deadline_ms > 0 && r->deadline_ms - tm_clock_mono_ms() < wait)
       wait = r->deadline_ms - tm_clock_mono_ms();
+    if (last > 0 && last - tm_clock_mono_ms() < wait)
+      wait = last - tm_clock_mono_ms();
     curl_multi_poll(multi, fds, n, wait > 0 ? (int)wait : 0, NULL);
   }
 }
@@ -416,7 +437,7 @@ static bool run(struct conn *c, struct transfer *t, const char *why)
 {
   CURLcode code = CURLE_OK;
   curl_multi_add_handle(c->multi, c->easy);
-  bool ok = drive(c->multi, t->request, &code, t->err);
+  bool ok = drive(c->multi, c->easy, t->request, &code, t->err);
   curl_multi_remove_handle(c->multi, c->easy);
   long status = 0;
   curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -440,7 +461,8 @@ bool tm_http_send(struct tm_http *http, const struct tm_http_request *request,
   reply->status = 0;
   reply->resent = false;
   reply->headers.len = reply->body.len = 0;
-  if (!headers_are_clean(request, err) || stopped(request, err))
+  if (!headers_are_clean(request, err) ||
+      stopped(request, cancelled(request) ? 1 : 0, err))
     return false;
   struct conn *c = conn_take(http, request->fresh);
   struct curl_slist *list = NULL;

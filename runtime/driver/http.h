@@ -55,6 +55,8 @@ struct tm_http_request {
   int stall_timeout_ms;           /* 0: that of the pool */
   int64_t deadline_ms;            /* tm_clock_mono_ms() at which it fails; 0: none */
   const struct tm_cancel *cancel; /* or NULL */
+  int grace_ms; /* once sent it may go on for so long after a cancel, and succeed: where the
+                ** reply names what has to be undone */
   bool uninterruptible; /* neither cancel nor tm_interrupt() end it: for cleaning up, so
                         ** deadline_ms must be set */
   /*

@@ -475,6 +475,8 @@ static bool attempt(struct tm_call *call, struct retries *n, struct tm_refusal *
     t->request.uninterruptible = true;
     t->request.deadline_ms = n->began + call->store->cleanup_ms;
   }
+  if (call->settles)
+    t->request.grace_ms = call->store->cleanup_ms;
   call->tries++;
   bool arrived = tm_http_send(call->store->http, &t->request, &call->reply, err);
   if (arrived && call->reply.status >= 200 && call->reply.status < 300 &&

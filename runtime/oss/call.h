@@ -28,6 +28,7 @@ struct tm_call {
   int stall_timeout_ms;
   bool
       cleanup; /* bounded by the store's cleanup_ms, not stopped by cancel or interrupt */
+  bool settles; /* a cancel leaves a request that was sent cleanup_ms for its reply */
   const struct tm_cancel *cancel;
 
   /* Called before each try, to set headers that change (a range). May be NULL. */

@@ -30,6 +30,7 @@ bool tm_http_multipart_create(struct tm_oss *store, const char *key,
                          .key = key,
                          .has_body = true,
                          .error_in_200 = true,
+                         .settles = true, /* an upload nobody knows is never aborted */
                          .cancel = cancel};
   tm_call_query(&call, "uploads", NULL);
   tm_call_put_opts(&call, opts);

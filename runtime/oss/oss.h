@@ -193,7 +193,8 @@ struct tm_oss_part {
   uint64_t crc64;
 };
 
-/* *upload_id is the caller's to free. */
+/* *upload_id is the caller's to free. May succeed in spite of a cancel, up to
+** cleanup_timeout_ms after it: so no upload is begun that nobody knows of. */
 bool tm_oss_multipart_create(struct tm_oss *store, const char *key,
                              const struct tm_oss_put_opts *opts, char **upload_id,
                              const struct tm_cancel *cancel, struct tm_error *err)
