@@ -97,7 +97,7 @@ is good to have all the same.
     oss_fdw_sweep(table, older_than DEFAULT '1 day')    removes what aborts left, and unfinished
                                                         uploads of others that are older
 
-    oss_fdw.rds_read_one_file   while set, the one key that tables match
+    oss_fdw.rds_read_one_file   while set, the one of their objects that tables of a `host` match
     oss_fdw.allowed_endpoints   host[:port] or *.domain[:port], by commas; set by superusers;
                                 empty: any endpoint
     oss_fdw.sweep               what INSERT removes of aborts: all, uploads, off

@@ -242,6 +242,26 @@ static const char *one_file(const struct fdw_table *t)
   return pg_server_to_any(key, (int)strlen(key), PG_UTF8);
 }
 
+/* The setting chooses among the table's objects: anybody can set it, and must not read with the
+** owner's key what the table does not give. */
+static bool within(const struct fdw_table *t, const char *key)
+{
+  size_t n = strlen(t->location);
+  const char *rest = key + n;
+  if (strncmp(key, t->location, n) != 0)
+    return false;
+  switch (t->locator) {
+  case FDW_DIR:
+    return strchr(rest, '/') == NULL;
+  case FDW_PREFIX:
+    return true;
+  case FDW_FILEPATH:
+    break;
+  }
+  return rest[0] == '\0' || (rest[0] == '.' && rest[1] != '\0' &&
+                             strspn(rest + 1, "0123456789") == strlen(rest + 1));
+}
+
 /* NULL with *err. In CurrentMemoryContext. */
 static struct fdw_objects *find(const struct fdw_table *t, struct fdw_store *store,
                                 struct tm_error *err)
@@ -253,7 +273,7 @@ static struct fdw_objects *find(const struct fdw_table *t, struct fdw_store *sto
   const char *one = one_file(t);
   bool ok;
   if (one != NULL)
-    ok = look_for(one, false, oss, work, g, err);
+    ok = !within(t, one) || look_for(one, false, oss, work, g, err);
   else if (t->locator == FDW_FILEPATH)
     ok = look_for(t->location, t->dialect == FDW_RDS, oss, work, g, err);
   else
@@ -383,8 +403,10 @@ char *fdw_match_where(const struct fdw_table *t)
 {
   const char *one = one_file(t);
   if (one != NULL)
-    return psprintf("\"%s\", as oss_fdw.rds_read_one_file says, of bucket \"%s\"",
-                    fdw_text(one), t->bucket);
+    return psprintf("\"%s\", as oss_fdw.rds_read_one_file says, in %s \"%s\" of bucket "
+                    "\"%s\"",
+                    fdw_text(one), fdw_locator_name(t->locator), fdw_text(t->location),
+                    t->bucket);
   return psprintf("%s \"%s\" of bucket \"%s\"", fdw_locator_name(t->locator),
                   fdw_text(t->location), t->bucket);
 }

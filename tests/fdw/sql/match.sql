@@ -51,9 +51,22 @@ SELECT count(*) FROM r a, r b;
 -- The setting of RDS names one object; ADBPG does not know it.
 ALTER FOREIGN TABLE r OPTIONS (DROP prefix, ADD dir 'match/');
 ALTER FOREIGN TABLE a OPTIONS (DROP filepath, ADD dir 'match/');
-SET oss_fdw.rds_read_one_file = 'match/sub/deep/f';
+SET oss_fdw.rds_read_one_file = 'match/f.10';
 SELECT string_agg(key, ' ') FROM r;
 SELECT count(*) FROM a;
+-- Only one of the table's own: anybody may set it, and keys are somebody else's.
+SET oss_fdw.rds_read_one_file = 'match/sub/deep/f';
+SELECT string_agg(key, ' ') FROM r;
+SELECT count(*) FROM oss_fdw_list_file('r');
+ALTER FOREIGN TABLE r OPTIONS (DROP dir, ADD prefix 'match/sub');
+SELECT string_agg(key, ' ') FROM r;
+ALTER FOREIGN TABLE r OPTIONS (DROP prefix, ADD filepath 'match/f');
+SELECT string_agg(key, ' ') FROM r;
+SET oss_fdw.rds_read_one_file = 'match/f.x';
+SELECT string_agg(key, ' ') FROM r;
+SET oss_fdw.rds_read_one_file = '/match/f.5';
+SELECT string_agg(key, ' ') FROM r;
+ALTER FOREIGN TABLE r OPTIONS (DROP filepath, ADD dir 'match/');
 SET oss_fdw.rds_read_one_file = 'match/none';
 SELECT string_agg(key, ' ') FROM r;
 RESET oss_fdw.rds_read_one_file;
