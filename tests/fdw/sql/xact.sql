@@ -162,5 +162,6 @@ CREATE FOREIGN TABLE "d/é t" (n int) SERVER rds OPTIONS (dir 'xact/odd/', forma
 INSERT INTO "d/é t" VALUES (1);
 SELECT name ~ '^xact/odd/d_é t_\d+_\d+$' AS ok FROM oss_fdw_list_file('d/é t');
 DO $$ BEGIN EXECUTE format('CREATE FOREIGN TABLE long (n int) SERVER rds OPTIONS (dir %L, format ''csv'')', repeat('x', 950) || '/'); END $$;
+\set VERBOSITY terse
 INSERT INTO long VALUES (1);
 \! sh -c "$store count xact/"
