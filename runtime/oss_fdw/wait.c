@@ -275,6 +275,7 @@ static void run_wait(struct run *r)
 {
   PG_ENSURE_ERROR_CLEANUP(run_break, PointerGetDatum(r));
   {
+    CHECK_FOR_INTERRUPTS(); /* one whose latch somebody else has reset */
     while (!wait_once(r->done, r->late ? -1 : (int)tm_clock_left(r->deadline))) {
       CHECK_FOR_INTERRUPTS();
       if (!r->late && tm_clock_left(r->deadline) == 0) {
