@@ -288,7 +288,14 @@ function fdw.server(name, ...)
   return server
 end
 
---- Waits until it takes connections again.
+--- Kills one of its backends as a crash would, and waits until the server takes connections again.
+function Server:crash(pid)
+  fdw.kill(pid, "KILL")
+  fdw.sleep(0.3) -- a connection made before the server knows would be lost
+  self:ready()
+end
+
+--- Waits until it takes connections.
 function Server:ready()
   fdw.eventually(30, function()
     local ok, conn = pcall(pg.connect, self.uri)
