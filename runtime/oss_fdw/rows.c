@@ -9,6 +9,7 @@
 */
 #include "oss_fdw/rows.h"
 
+#include "catalog/pg_type.h"
 #include "commands/copy.h"
 #include "commands/defrem.h"
 #include "executor/executor.h"
@@ -78,21 +79,25 @@ static void find_generated(struct fdw_rows *r, List *columns, bool all)
   }
 }
 
-/* A column that COPY reads, in a list by itself; NIL: there is none. */
+/* A column that COPY reads, in a list by itself, best one of text; NIL: there is none. */
 static List *any_column(TupleDesc desc)
 {
+  Form_pg_attribute any = NULL;
   for (int i = 0; i < desc->natts; i++) {
     Form_pg_attribute a = TupleDescAttr(desc, i);
-    if (!a->attisdropped && a->attgenerated == '\0')
-      return list_make1(makeString(pstrdup(NameStr(a->attname))));
+    if (a->attisdropped || a->attgenerated != '\0')
+      continue;
+    if (any == NULL || a->atttypid == TEXTOID)
+      any = a;
   }
-  return NIL;
+  return any != NULL ? list_make1(makeString(pstrdup(NameStr(any->attname)))) : NIL;
 }
 
 /*
 ** Converting only what is wanted; but what a generated column is made of is unknown, and in a
 ** tolerant table the rows that are rejected must not depend on the query. To COPY an empty
-** list means every column, so where none is wanted one is named, and left out in begin_copy.
+** list means every column, so where none is wanted one is named, and left out in begin_copy
+** where the version lets us.
 */
 static List *copy_options(struct fdw_rows *r, List *columns, bool all)
 {
