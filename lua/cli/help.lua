@@ -15,7 +15,6 @@ local TOPICS = {
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "formats", "what the objects hold" },
-  { "oss-fdw", "the PostgreSQL extension: object storage as foreign tables" },
   { "exit-codes", "what the exit code tells" },
   { "environment", "variables that are read" },
   { "oss_fdw", "the PostgreSQL extension: foreign tables on objects" },

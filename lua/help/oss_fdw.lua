@@ -25,16 +25,23 @@ written, what `filepath` matches, EXPLAIN.
     server      host or endpoint      [http://|https://]host[:port]; https unless it says http
                 bucket                of all its tables; a table may name another
                 id, key               accepted with a warning: everybody can read them. See Secrets
-                connect_timeout (10 s), dns_cache_timeout (60 s), speed_limit (1024 byte/s), speed_time (15 s; 90 s
-                                      with endpoint); also with oss_ before them
+                oss_connect_timeout, connect_timeout        one of them; to connect (10 s)
+                oss_dns_cache_timeout, dns_cache_timeout    how long an address is remembered (60 s)
+                oss_speed_limit, speed_limit                slower than so many byte/s (1024) ...
+                oss_speed_time, speed_time                  ... for so long is an error (15 s; 90 s with endpoint)
                 protocol              oss or s3 (default: s3 if the endpoint has amazonaws.com in it, else oss)
-                region, addressing, signature, ca_file, proxy      as in `tidemill help connections`
+                region, addressing, signature, ca_file, proxy      as in `tidemill help connections`; signature is v1
+                                      for OSS when no region is to be had
                 profile, role_name, anonymous                      keys from elsewhere, or none
     mapping     id, key
     table       dir | prefix | filepath     one of them; dir ends in "/" and is not recursive
                 format                csv (default) or text
-                delimiter, quote, escape, null, header, encoding, force_not_null, force_null, newline   as COPY's
-                compressiontype or filetype            none, plain, gzip, zstd; compressionlevel, gzip_level 1 to 9
+                delimiter, quote, escape, null, header                 as COPY's
+                encoding              default: the database's (host), the client's (endpoint)
+                newline               lf, crlf, cr: what rows written end in; reading finds out
+                force_not_null, force_null   true: all columns; or some, 'id, name'
+                compressiontype or filetype            none, plain, gzip, zstd; compressionlevel (6) or
+                                      gzip_level (1), 1 to 9; num_parallel_worker (3) threads
                 oss_file_max_size (1024 MB, host), fragment_size (256 MB, endpoint)    a new object from here on
                 oss_flush_block_size (8 MB)            parts of an upload
                 force_quote_all       writing csv
@@ -42,8 +49,8 @@ written, what `filepath` matches, EXPLAIN.
                 log_errors            keep them for gp_read_error_log
     column      force_not_null, force_null
 
-A name that is none of these is an error that says which one was meant. Formats orc, parquet, avro and json, and the
-file type snappy, are refused when the table is made.
+A name that is none of these is an error that says which one was meant. Formats orc (with its
+orc_stripe_size), parquet, avro and json, and the file type snappy, are refused when the table is made.
 
 ## Secrets
 
@@ -55,11 +62,14 @@ owner of the server (FOR PUBLIC) and superusers. So, best first:
    superuser or a member of pg_read_server_files.
 2. CREATE USER MAPPING FOR role ... OPTIONS (id ..., key ...).
 3. The form of RDS, id and key on the server, with `session_preload_libraries = 'oss_fdw'` in postgresql.conf: then
-   CREATE SERVER and ALTER SERVER put them into a user mapping for PUBLIC instead, and say so.
+   CREATE SERVER and ALTER SERVER put them into a user mapping for PUBLIC instead, and say so; DROP SERVER drops it.
 
-A mapping of the user, else of PUBLIC, goes before keys of the server. Keys are in no message, EXPLAIN or view of ours;
-what the server logs of statements (log_statement, pg_stat_statements) is its own, so give them in a session with
-`SET log_statement = 'none'`. `oss_fdw.allowed_endpoints` limits where servers may connect to.
+A mapping of the user, else of PUBLIC, goes before keys of the server. Keys are in no message, EXPLAIN or view of ours.
+With the library preloaded (session_preload_libraries or shared_preload_libraries) they are struck out of the text of
+CREATE and ALTER of servers and mappings too: in pg_stat_activity, in pg_stat_statements (named before oss_fdw) and in
+the STATEMENT of errors. What log_statement and log_min_duration_statement log is the server's own: give keys in a
+session with `SET log_statement = 'none'`. The keys used are those of the user whose rights count: in a view, its owner.
+`oss_fdw.allowed_endpoints` limits where servers may connect to.
 
 ## Reading
 
@@ -95,8 +105,8 @@ them. A lifecycle rule of the bucket that ends old multipart uploads is a good n
     gp_read_error_log(ft), gp_truncate_error_log(ft) rows that were skipped
     oss_fdw_sweep(ft, older_than)                    see above
 
-    oss_fdw.rds_read_one_file   tables match this key alone
-    oss_fdw.allowed_endpoints   host[:port] or *.domain, separated by commas (superusers)
+    oss_fdw.rds_read_one_file   tables of a `host` match this one of their objects alone
+    oss_fdw.allowed_endpoints   host[:port] or *.domain[:port], separated by commas (superusers); empty: any
     oss_fdw.sweep               all
     oss_fdw.prefetch            24 MB: what a scan reads ahead
     oss_fdw.write_buffer        24 MB: parts in flight of a statement

@@ -127,7 +127,7 @@ function TestHelp.test_the_page_of_ossd_is_its_own_help()
 end
 
 function TestHelp.test_the_page_of_oss_fdw_has_each_option_setting_and_function()
-  local page = TestHelp.desk:run("help", "oss-fdw").out
+  local page = TestHelp.desk:run("help", "oss_fdw").out
   local function names(path, pattern)
     local file <close> = assert(io.open("runtime/oss_fdw/" .. path))
     local count = 0

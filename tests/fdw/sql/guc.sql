@@ -4,7 +4,9 @@ SELECT name, setting, unit, context, vartype, min_val, max_val, enumvals
   FROM pg_settings WHERE name LIKE 'oss_fdw.%' ORDER BY name COLLATE "C";
 SET oss_fdw.prefetch = '8MB';
 SHOW oss_fdw.prefetch;
+\set VERBOSITY sqlstate
 SET oss_fdw.prefetch = 0;
+\set VERBOSITY default
 SET oss_fdw.sweep = 'sometimes';
 SET oss_fdw.rds_read_one_file = 'a/b c';
 SHOW oss_fdw.rds_read_one_file;

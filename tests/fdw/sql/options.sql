@@ -59,7 +59,8 @@ CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'JSONLINE');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', filetype 'snappy');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', orc_stripe_size '64');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', newline 'NL');
--- what COPY checks
+-- what COPY checks, in words of its own version
+\set VERBOSITY sqlstate
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', delimiter '||');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', delimiter '"');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'text', quote '"');
@@ -67,6 +68,7 @@ CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', escape 'ab');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', encoding 'klingon');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', null E'a\nb');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'text', force_null 'true');
+\set VERBOSITY default
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', header 'maybe');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'text', force_quote_all 'true');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', force_not_null '"a');
