@@ -33,6 +33,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
@@ -406,19 +407,27 @@ static bool is_over_limit(const struct fdw_reject *r)
          r->rejected * 100 / r->processed >= r->t->reject_limit;
 }
 
+static int hint_at_log(const struct fdw_reject *r)
+{
+  return r->log == NULL
+             ? 0
+             : errhint("SELECT * FROM gp_read_error_log('%s') has the rejected rows.",
+                       quote_qualified_identifier(r->t->schemaname, r->t->relname));
+}
+
 static void raise_limit(struct fdw_reject *r)
 {
   const struct fdw_table *t = r->t;
   if (t->dialect == FDW_ADBPG)
     ereport(ERROR, (errcode(ERRCODE_BAD_COPY_FILE_FORMAT),
                     errmsg("segment reject limit reached, aborting operation"),
-                    errdetail("Last error was: %s", r->bad.message)));
+                    errdetail("Last error was: %s", r->bad.message), hint_at_log(r)));
   ereport(ERROR,
           (errcode(ERRCODE_BAD_COPY_FILE_FORMAT),
            errmsg("more rows of foreign table \"%s\" cannot be parsed than parse_errors "
                   "allows (" INT64_FORMAT ")",
                   t->relname, t->reject_limit),
-           errdetail("Last error was: %s", r->bad.message)));
+           errdetail("Last error was: %s", r->bad.message), hint_at_log(r)));
 }
 
 /* The bad row's turn has come: counts it, logs it, and raises when it is one too many. */

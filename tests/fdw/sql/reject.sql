@@ -112,6 +112,32 @@ CREATE FOREIGN TABLE others (id lost, name text, amount text) SERVER adbpg
 SELECT id FROM others;
 SELECT * FROM five;
 \set VERBOSITY default
+\setenv put 'exec "$TM_BIN" exec tests/fdw/put.lua'
+CREATE FUNCTION fails(text) RETURNS bool LANGUAGE plpgsql AS
+  $$ BEGIN IF $1 <> 'ok' THEN RAISE EXCEPTION 'as %', $1 USING ERRCODE = $1; END IF; RETURN true; END $$;
+CREATE DOMAIN code AS text CHECK (fails(VALUE));
+CREATE FOREIGN TABLE codes (code code) SERVER adbpg
+  OPTIONS (prefix 'reject/codes', format 'csv', encoding 'utf8', segment_reject_limit '10', log_errors 'true');
+\! printf 'ok\n22000\n22P02\n23514\n23502\nok\n' | sh -c "$put reject/codes.csv"
+SELECT * FROM codes;
+SELECT linenum, errmsg FROM gp_read_error_log('codes');
+\! printf 'ok\n22000\n53200\n' | sh -c "$put reject/codes.csv"
+SELECT * FROM codes;
+\! printf 'ok\n57014\n' | sh -c "$put reject/codes.csv"
+SELECT * FROM codes;
+\! printf 'ok\n23505\n' | sh -c "$put reject/codes.csv"
+SELECT * FROM codes;
+-- the transaction goes on as if nothing had been, also after an error that plpgsql catches
+BEGIN;
+CREATE TABLE kept AS SELECT 1 AS a;
+DO $$ BEGIN
+  PERFORM * FROM codes;
+EXCEPTION WHEN unique_violation THEN
+  RAISE NOTICE 'caught: %', SQLERRM;
+END $$;
+INSERT INTO kept VALUES (2);
+COMMIT;
+SELECT * FROM kept;
 
 -- cursors, savepoints, plpgsql, read-only transactions
 BEGIN READ ONLY;
@@ -154,6 +180,34 @@ SELECT count(*) FROM gp_read_error_log('logged');
 CREATE TABLE copied AS SELECT * FROM six;
 INSERT INTO copied SELECT * FROM six;
 SELECT count(*), count(DISTINCT xmin::text), count(DISTINCT cmin::text) FROM copied;
+
+-- an object that is broken is no bad row
+CREATE FOREIGN TABLE broken (id int, name text, amount numeric) SERVER adbpg
+  OPTIONS (prefix 'reject/broken', format 'csv', filetype 'gzip', encoding 'utf8', segment_reject_limit '10');
+\! sh -c "$put reject/broken.gz gzip 60" <tests/fdw/data/reject_rows.csv
+SELECT * FROM broken;
+SET statement_timeout = '2s';
+CREATE FUNCTION waits(int) RETURNS bool LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_sleep(CASE $1 WHEN 5 THEN 60 ELSE 0 END); RETURN true; END $$;
+CREATE DOMAIN waiting AS int CHECK (waits(VALUE));
+CREATE FOREIGN TABLE slow (id waiting, name text, amount numeric) SERVER adbpg
+  OPTIONS (prefix 'data/reject_rows', format 'csv', encoding 'utf8', segment_reject_limit '10');
+SELECT * FROM slow;
+RESET statement_timeout;
+SELECT id FROM six;
+
+-- from one foreign table into another
+\! printf '0,zero,0\n' | sh -c "$put reject/out/0.csv"
+CREATE FOREIGN TABLE written (id int, name text, amount numeric) SERVER adbpg
+  OPTIONS (dir 'reject/out/', format 'csv', segment_reject_limit '10');
+BEGIN;
+SAVEPOINT s;
+INSERT INTO written SELECT * FROM six;
+ROLLBACK TO s;
+INSERT INTO written SELECT * FROM six WHERE id > 5;
+INSERT INTO written SELECT id + 100, name, amount FROM logged WHERE id < 6;
+COMMIT;
+SELECT * FROM written ORDER BY id;
 
 -- no parallel workers beside a tolerant table
 CREATE TABLE numbers AS SELECT generate_series(1, 1000) AS id;
