@@ -13,8 +13,10 @@
 #include <malloc.h>
 #include <poll.h>
 
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "foreign/foreign.h"
+#include "lib/ilist.h"
 #include "miscadmin.h"
 #include "nodes/plannodes.h"
 #include "parser/parsetree.h"
@@ -48,6 +50,7 @@ enum {
 };
 
 struct writer {
+  dlist_node node; /* of `writers`, from the first row on */
   MemoryContext cxt;
   TupleDesc desc;
   struct fdw_table *table;
@@ -56,6 +59,7 @@ struct writer {
   uint64 bytes; /* given to the threads, before compression */
 
   /* from the first row on */
+  SubTransactionId subxact;
   struct fdw_store *store;
   struct fdw_rowtext *text;
   struct fdw_name *name; /* used by the threads */
@@ -67,16 +71,34 @@ struct writer {
   struct tm_channel *channel;
   struct tm_background *background;
   struct tm_sink *objects; /* the background's */
+  bool finished;           /* the threads have ended, and well */
 };
 
-/* Writers of this backend that have rows: they share the memory that one may use. */
+/* Writers of this backend that have rows, and how many: they share the memory that one may use. */
+static dlist_head writers = DLIST_STATIC_INIT(writers);
 static int active;
+
+/* Those that an abort of this writer's subtransaction ends as well: they stop at the same time,
+** not each after the one before has told a store that does not answer. */
+static void cancel_with(const struct writer *w)
+{
+  dlist_iter i;
+  dlist_foreach(i, &writers)
+  {
+    struct writer *other = dlist_container(struct writer, node, i.cur);
+    if (other->subxact >= w->subxact && other->background != NULL)
+      tm_background_cancel(other->background);
+  }
+}
 
 /* Stops everything and leaves nothing behind, at whatever point the writer is. */
 static void release(void *arg)
 {
   struct writer *w = arg;
+  dlist_delete(&w->node);
   active--;
+  if (!w->finished)
+    cancel_with(w);
   tm_background_free(w->background);
   tm_channel_free(w->channel);
   tm_slab_free(w->slab);
@@ -245,6 +267,8 @@ static void begin(struct writer *w)
 {
   MemoryContext before = MemoryContextSwitchTo(w->cxt);
   w->store = fdw_store_acquire_in(w->cxt, w->table);
+  w->subxact = GetCurrentSubTransactionId();
+  dlist_push_head(&writers, &w->node);
   active++;
   fdw_own(w->cxt, release, w); /* runs before the store's release */
   fdw_xact_begin_write(w->table, w->store);
@@ -294,6 +318,7 @@ static void finish(struct writer *w)
       put(w);
     tm_channel_end(w->channel);
     join(w);
+    w->finished = true;
     hand_over(w);
   }
   MemoryContextDelete(w->cxt);

@@ -251,6 +251,34 @@ function TestWrite:test_a_statement_timeout_ends_a_write_to_a_store_that_says_no
   lu.assertEquals(f:uploads(dir), {})
 end
 
+function TestWrite:test_many_writers_stop_together()
+  local relay <close> = fdw.relay(o)
+  local server = f:server("adbpg", nil, o:behind(relay.url))
+  f.conn:exec "CREATE TABLE many (n bigint, t text) PARTITION BY LIST ((n % 8))"
+  for i = 0, 7 do
+    f.conn:exec(("CREATE FOREIGN TABLE many_%d PARTITION OF many FOR VALUES IN (%d) SERVER %s OPTIONS (dir 'many/%d/', format 'csv')")
+      :format(i, i, server, i))
+  end
+  relay:tell "up 60000000 stall"
+  local s <close> = f:session { "SET statement_timeout = 4000", LONG:format "many" }
+  local before = fdw.now()
+  lu.assertEquals(s:result(120).code, "57014")
+  lu.assertTrue(fdw.now() - before < 13000 * fdw.SLOW, fdw.now() - before .. " ms")
+end
+
+function TestWrite:test_a_caught_error_stops_no_statement_around_it()
+  local inner = make_sink()
+  local outer = f:foreign("adbpg", "n bigint, t text", { dir = "outer/", format = "csv" })
+  f.conn:exec(([[CREATE FUNCTION caught(n bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+      INSERT INTO %s SELECT g, repeat(md5(g::text), 30) || 1 / (g - 2000) FROM generate_series(1, 4000) g;
+    EXCEPTION WHEN division_by_zero THEN
+      RETURN n;
+    END $$]]):format(inner))
+  f.conn:exec(("INSERT INTO %s SELECT caught(g), repeat(md5(g::text), 2000) FROM generate_series(1, 100) g"):format(outer))
+  lu.assertEquals(f.conn:value("SELECT sum(n) || ' ' || sum(length(t)) FROM " .. outer), "5050 6400000")
+  at_rest(f.conn:pid())
+end
+
 function TestWrite:test_an_error_of_the_store_comes_before_the_end_of_the_rows()
   local relay <close> = fdw.relay(o)
   local t = make_sink(o:behind(relay.url))

@@ -136,6 +136,35 @@ INSERT INTO roll SELECT n, repeat('r', 90) FROM generate_series(1, 30000) n;
 SELECT name, size > 1024 * 1024 AS full FROM shape('roll');
 SELECT count(*), sum(n), min(t) = repeat('r', 90) AS whole FROM roll;
 
+-- Credentials are those of the user whose rights count: a view's owner.
+CREATE ROLE regress_fdw_owner;
+CREATE ROLE regress_fdw_writer;
+GRANT USAGE ON FOREIGN DATA WRAPPER oss_fdw TO regress_fdw_owner;
+CREATE SERVER private FOREIGN DATA WRAPPER oss_fdw OPTIONS (endpoint :'endpoint', bucket 'fdw-regress', region 'cn-test');
+ALTER SERVER private OWNER TO regress_fdw_owner;
+CREATE USER MAPPING FOR regress_fdw_owner SERVER private OPTIONS (id :'id', key :'key');
+CREATE FOREIGN TABLE private (n int) SERVER private OPTIONS (dir 'write/private/', format 'csv');
+CREATE TABLE privates (n int) PARTITION BY LIST (n);
+ALTER TABLE privates ATTACH PARTITION private DEFAULT;
+GRANT ALL ON privates, private TO regress_fdw_owner, regress_fdw_writer;
+CREATE VIEW through AS SELECT * FROM private;
+CREATE VIEW routed AS SELECT * FROM privates;
+ALTER VIEW through OWNER TO regress_fdw_owner;
+ALTER VIEW routed OWNER TO regress_fdw_owner;
+GRANT ALL ON through, routed TO regress_fdw_writer;
+SET ROLE regress_fdw_writer;
+INSERT INTO private VALUES (1);
+INSERT INTO privates VALUES (2);
+INSERT INTO through VALUES (3);
+INSERT INTO routed VALUES (4);
+SELECT * FROM through ORDER BY n;
+RESET ROLE;
+DROP VIEW through, routed;
+DROP SERVER private CASCADE;
+DROP TABLE privates;
+REVOKE USAGE ON FOREIGN DATA WRAPPER oss_fdw FROM regress_fdw_owner;
+DROP ROLE regress_fdw_owner, regress_fdw_writer;
+
 -- What is refused.
 CREATE FOREIGN TABLE one (n int, t text) SERVER rds OPTIONS (filepath 'write/one', format 'csv');
 INSERT INTO one VALUES (1, 'x');
