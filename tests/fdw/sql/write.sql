@@ -116,7 +116,7 @@ SELECT name FROM shape('p1');
 CREATE FOREIGN TABLE g (n int, gone text, twice int GENERATED ALWAYS AS (n * 2) STORED, t text)
   SERVER adbpg OPTIONS (dir 'write/g/', format 'csv', header 'true');
 ALTER FOREIGN TABLE g DROP COLUMN gone;
-INSERT INTO g VALUES (1, DEFAULT, 'one'), (2, DEFAULT, 'two');
+INSERT INTO g (n, t) VALUES (1, 'one'), (2, 'two');
 SELECT * FROM shape('g');
 SELECT * FROM g ORDER BY n;
 CREATE FOREIGN TABLE g2 (l text) SERVER adbpg OPTIONS (dir 'write/g/', format 'text');
@@ -171,7 +171,6 @@ INSERT INTO one VALUES (1, 'x');
 SELECT is_insertable_into FROM information_schema.tables WHERE table_name IN ('a', 'one') ORDER BY table_name;
 UPDATE a SET n = 1;
 DELETE FROM a;
-TRUNCATE a;
 INSERT INTO a VALUES (1, 'x') ON CONFLICT (n) DO UPDATE SET t = 'y';
 BEGIN READ ONLY;
 INSERT INTO a VALUES (1, 'x');
