@@ -98,6 +98,11 @@ for uploads of unknown origin that are older than a day:
 Other clusters, and other programs, see such an object until then: a commit of several objects is not one instant for
 them. A lifecycle rule of the bucket that ends old multipart uploads is a good net.
 
+To a standby, and after a failover, all objects are a stranger's: seen and never swept; for the number also stands for
+the cluster's system identifier, timeline, host name and data directory. A copy of a data directory that runs under
+the same host name and path must not write to the original's places. A COMMIT waits for its objects (statement_timeout
+does not count there, cancelling does), and for its WAL even with synchronous_commit off.
+
 ## Functions and settings
 
     oss_fdw_list_file(relname, schema = 'public')    name, size of the objects that match now

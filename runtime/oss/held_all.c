@@ -30,6 +30,12 @@ static bool is_unreachable(const struct tm_error *err)
   return err->kind == TM_ECONNECT || err->kind == TM_EIO || err->kind == TM_ETIMEOUT;
 }
 
+/* Whether dropping it takes a request: not what memory alone knows. */
+static bool is_remote(const struct tm_oss_held *h)
+{
+  return h->upload_id != NULL || h->stray || h->state != TM_HELD_PENDING;
+}
+
 /* The next item that is to be worked on, or NULL. Those of a dead store count as failed. */
 static const struct tm_oss_held_item *next_item(struct crew *c)
 {
@@ -37,7 +43,7 @@ static const struct tm_oss_held_item *next_item(struct crew *c)
   pthread_mutex_lock(&c->lock);
   while (item == NULL && c->next < c->count && (c->drop || c->failed == 0)) {
     item = &c->items[c->next++];
-    if (c->drop && item->store == c->dead) {
+    if (c->drop && item->store == c->dead && is_remote(item->held)) {
       c->failed++;
       item = NULL;
     }
@@ -105,7 +111,16 @@ size_t tm_oss_held_drop_all(const struct tm_oss_held_item *items, size_t count,
                             int64_t deadline, struct tm_error *err)
 {
   struct crew c = {.items = items, .count = count, .drop = true, .deadline = deadline};
-  run(&c);
+  size_t local = 0;
+  while (local < count && !is_remote(items[local].held))
+    local++;
+  if (local == count) { /* no request, so no thread */
+    pthread_mutex_init(&c.lock, NULL);
+    crew_main(&c);
+    pthread_mutex_destroy(&c.lock);
+  } else {
+    run(&c);
+  }
   if (c.failed > 0)
     *err = c.error;
   return c.failed;

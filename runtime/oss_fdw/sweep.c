@@ -40,7 +40,7 @@ enum {
   PAGES = 4,       /* of objects, of 1000 each */
   WINDOW_DAYS = 7,
   ZONE_HOURS = 27, /* two sessions' local times may differ by so much */
-  PLACES = 64,
+  PLACES = 256,
 };
 
 /* ---- one sweep ---- */

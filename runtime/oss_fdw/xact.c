@@ -116,16 +116,6 @@ static void pre_commit(void)
 
 /* ---- abort ---- */
 
-/* Those that only memory knows need no request. */
-static size_t keep_remote(struct tm_oss_held_item *items, size_t count)
-{
-  size_t kept = 0;
-  for (size_t i = 0; i < count; i++)
-    if (items[i].held->upload_id != NULL || items[i].held->state != TM_HELD_PENDING)
-      items[kept++] = items[i];
-  return kept;
-}
-
 /* Leaves nothing of the batches of `level` and deeper; raises nothing. The thread waits
 ** without its latch: interrupts are held now, and the time is bounded. */
 static void drop(int level)
@@ -138,9 +128,7 @@ static void drop(int level)
   if (items != NULL) {
     int64_t before = tm_clock_mono_ms();
     gather(level, items, count);
-    size_t remote = keep_remote(items, count);
-    if (remote > 0)
-      left = tm_oss_held_drop_all(items, remote, tm_clock_deadline(cleanup_ms), &err);
+    left = tm_oss_held_drop_all(items, count, tm_clock_deadline(cleanup_ms), &err);
     int64_t used = tm_clock_mono_ms() - before;
     cleanup_ms = used < cleanup_ms ? cleanup_ms - used : 0;
     free(items);
