@@ -362,7 +362,8 @@ static bool is_valid(int encoding, const char *p, int len)
 /* The start of the record for the log: as text where that is certain to work. */
 static void set_raw(const struct fdw_reject *r, struct fdw_errlog_row *row)
 {
-  int encoding = r->t->encoding;
+  int server = GetDatabaseEncoding(); /* COPY takes bytes of SQL_ASCII for its own */
+  int encoding = r->t->encoding == PG_SQL_ASCII ? server : r->t->encoding;
   int len = (int)Min(r->record_len, RAW_BYTES_MAX);
   if ((size_t)len < r->record_len)
     len = pg_encoding_mbcliplen(encoding, r->record, len, len);
@@ -372,7 +373,7 @@ static void set_raw(const struct fdw_reject *r, struct fdw_errlog_row *row)
       r->bad.code == ERRCODE_UNTRANSLATABLE_CHARACTER ||
       !is_valid(encoding, r->record, len))
     return;
-  if (encoding != GetDatabaseEncoding()) {
+  if (encoding != server) {
     if (r->too_long || r->split.record.fault != FDW_SPLIT_GOOD)
       return; /* COPY has not shown that it can be converted */
     char *copy = pnstrdup(r->record, (Size)len);
@@ -409,10 +410,11 @@ static bool is_over_limit(const struct fdw_reject *r)
 
 static int hint_at_log(const struct fdw_reject *r)
 {
-  return r->log == NULL
-             ? 0
-             : errhint("SELECT * FROM gp_read_error_log('%s') has the rejected rows.",
-                       quote_qualified_identifier(r->t->schemaname, r->t->relname));
+  if (r->log == NULL)
+    return 0;
+  const char *name = quote_qualified_identifier(r->t->schemaname, r->t->relname);
+  return errhint("SELECT * FROM gp_read_error_log(%s) has the rejected rows.",
+                 quote_literal_cstr(name));
 }
 
 static void raise_limit(struct fdw_reject *r)

@@ -70,6 +70,17 @@ CREATE FOREIGN TABLE gbk (id int, name text, amount numeric) SERVER adbpg
 SELECT id, name = '甲' AS jia, length(name), amount FROM gbk;
 SELECT linenum, bytenum, errmsg, rawdata = '42,乙\,x' AS raw, rawbytes FROM gp_read_error_log('gbk');
 
+-- the log keeps 8 KiB of a row, and whole characters
+CREATE FOREIGN TABLE wide (id int, name text) SERVER adbpg
+  OPTIONS (prefix 'reject/wide', format 'csv', encoding 'sql_ascii',
+           segment_reject_limit '10', log_errors 'true');
+\! (printf 'xy,'; for i in $(seq 1000); do printf '€€€'; done; echo) | sh -c "exec $TM_BIN exec tests/fdw/put.lua reject/wide.csv"
+SELECT * FROM wide;
+SELECT length(rawdata), octet_length(rawdata), rawbytes FROM gp_read_error_log('wide');
+ALTER FOREIGN TABLE wide OPTIONS (SET encoding 'latin1');
+SELECT * FROM wide;
+SELECT length(rawdata), octet_length(rawdata), rawbytes FROM gp_read_error_log('wide') OFFSET 1;
+
 -- per cent: of the rows so far, once there are more than 300
 CREATE FOREIGN TABLE eleven (id int, name text, amount numeric) SERVER adbpg
   OPTIONS (prefix 'data/reject_percent', format 'csv', segment_reject_limit '11%');
