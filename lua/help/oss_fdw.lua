@@ -84,7 +84,8 @@ INSERT and COPY FROM send multipart uploads, which are completed when the transa
 or killed, it leaves no object. Savepoints count; PREPARE TRANSACTION is refused. Rows are not visible before the
 commit, to the transaction itself neither. UPDATE, DELETE and TRUNCATE are refused. Each statement makes objects of its
 own, never touches others, and none at all for no rows. Values are as COPY TO writes them with ISO dates, whatever the
-session has. A name holds the number of its transaction:
+session has; generated columns have no field, as there. PostgreSQL checks NOT NULL and CHECK of no foreign table. Rows
+routed to several foreign partitions at once share oss_fdw.write_buffer. A name holds the number of its transaction:
 
     dir/table_20260102030405_N_seg-1_0.csv.gz        endpoint; then _1, _2
     dir/table_820594800000000_N                      host; then .1, .2
