@@ -236,9 +236,9 @@ static bool remove_all(void *data, const struct tm_cancel *cancel, struct tm_err
 /* ---- when it was last done ---- */
 
 struct place {
-  char *name; /* NULL: unused */
+  char *name;       /* NULL: unused */
   TimestampTz last; /* 0: never, or not since something was left behind */
-  bool refused; /* said so once */
+  bool refused;     /* said so once */
   char *resume; /* list objects after this key; NULL: from the beginning of the window */
 };
 

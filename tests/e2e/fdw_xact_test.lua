@@ -1,4 +1,3 @@
--- needs: fdw
 -- timeout: 600
 --- The moments of a commit at which a transaction can end otherwise, each held still by the store
 --- (`--fault stall`, `late`): nothing of it is seen, and nothing of it stays once somebody writes.
@@ -291,7 +290,8 @@ function TestCost.test_nothing_is_left_in_the_backend()
   local after = { fdw.entries(pid, "fd"), fdw.entries(pid, "task"), fdw.status(pid, "RssAnon") }
   lu.assertTrue(after[1] <= before[1] + 2, ("%d descriptors, %d before"):format(after[1], before[1]))
   lu.assertEquals(after[2], before[2])
-  lu.assertTrue(after[3] - before[3] < 8 << 10, ("%d kB more"):format(after[3] - before[3]))
+  local most = fdw.SLOW > 1 and 512 or 24 -- MB; a sanitizer keeps what is freed
+  lu.assertTrue(after[3] - before[3] < most << 10, ("%d kB more"):format(after[3] - before[3]))
 end
 
 TestZServer = {}
