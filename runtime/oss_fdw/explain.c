@@ -60,10 +60,12 @@ void fdw_explain_scan(ForeignScanState *node, struct ExplainState *es)
     explain_adbpg(t, objects, es);
   if (!es->analyze)
     return;
-  int64 count, bytes;
-  fdw_scan_counts(node, &count, &bytes);
+  int64 count, bytes, rejected;
+  fdw_scan_counts(node, &count, &bytes, &rejected);
   ExplainPropertyInteger("Oss Objects Read", NULL, count, es);
   ExplainPropertyInteger("Oss Bytes Read", NULL, bytes, es);
+  if (rejected >= 0)
+    ExplainPropertyInteger("Oss Rows Rejected", NULL, rejected, es);
 }
 
 /* The documentation of either dialect shows nothing here; where the rows go is worth a line. */

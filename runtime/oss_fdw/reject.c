@@ -96,6 +96,7 @@ struct fdw_reject {
 
   /* counts of this pass */
   int64 processed, rejected;
+  int64 rejected_before;  /* in earlier passes */
   struct fdw_errlog *log; /* NULL: log_errors is off */
   int far_index;          /* how far bad rows are logged already */
   int64 far_offset;
@@ -595,8 +596,14 @@ void fdw_reject_finish(struct fdw_reject *r)
   r->told = true;
 }
 
+int64 fdw_reject_rows(const struct fdw_reject *r)
+{
+  return r->rejected_before + r->rejected;
+}
+
 void fdw_reject_rewind(struct fdw_reject *r)
 {
+  r->rejected_before += r->rejected;
   r->index = 0;
   r->processed = r->rejected = 0;
   r->rows = r->next = 0;

@@ -40,6 +40,9 @@ void fdw_reject_finish(struct fdw_reject *r);
 ** said and logged again. */
 void fdw_reject_rewind(struct fdw_reject *r);
 
+/* Bad rows of all passes so far. */
+int64 fdw_reject_rows(const struct fdw_reject *r);
+
 /* Writes what is not yet in the error log and frees all; NULL is fine. Not called when an
 ** error unwinds: the end of `cxt` then does the same. */
 void fdw_reject_close(struct fdw_reject *r);

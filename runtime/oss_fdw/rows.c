@@ -309,6 +309,13 @@ int fdw_rows_objects(const struct fdw_rows *r)
   return r->begun;
 }
 
+int64 fdw_rows_rejected(const struct fdw_rows *r)
+{
+  if (!r->t->tolerant)
+    return -1;
+  return r->reject != NULL ? fdw_reject_rows(r->reject) : 0;
+}
+
 void fdw_rows_rewind(struct fdw_rows *r)
 {
   leave_object(r);

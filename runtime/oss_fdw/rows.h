@@ -40,6 +40,9 @@ void fdw_rows_next(struct fdw_rows *rows, ExprContext *econtext, TupleTableSlot 
 int64 fdw_rows_bytes(const struct fdw_rows *rows);
 int fdw_rows_objects(const struct fdw_rows *rows);
 
+/* Rows rejected so far; -1: the table is not tolerant. */
+int64 fdw_rows_rejected(const struct fdw_rows *rows);
+
 /* Back to before the first row: transfers are stopped, the next row is the first again. */
 void fdw_rows_rewind(struct fdw_rows *rows);
 

@@ -65,9 +65,11 @@ void fdw_scan_end(ForeignScanState *node)
   node->fdw_state = NULL;
 }
 
-void fdw_scan_counts(ForeignScanState *node, int64 *objects, int64 *bytes)
+void fdw_scan_counts(ForeignScanState *node, int64 *objects, int64 *bytes,
+                     int64 *rejected)
 {
   const struct fdw_rows *rows = node->fdw_state;
   *objects = rows != NULL ? fdw_rows_objects(rows) : 0;
   *bytes = rows != NULL ? fdw_rows_bytes(rows) : 0;
+  *rejected = rows != NULL ? fdw_rows_rejected(rows) : -1;
 }

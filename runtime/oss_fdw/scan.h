@@ -16,7 +16,9 @@ void fdw_scan_end(ForeignScanState *node);
 /* Whose rights a scan node reads with: a view's owner, else the current user. */
 Oid fdw_scan_user(ForeignScanState *node);
 
-/* For EXPLAIN ANALYZE: objects begun and bytes fetched by all runs of the node. */
-void fdw_scan_counts(ForeignScanState *node, int64 *objects, int64 *bytes);
+/* For EXPLAIN ANALYZE, of all runs of the node: objects begun, bytes fetched, rows rejected (-1:
+** the table is not tolerant). */
+void fdw_scan_counts(ForeignScanState *node, int64 *objects, int64 *bytes,
+                     int64 *rejected);
 
 #endif

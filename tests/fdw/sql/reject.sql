@@ -220,6 +220,22 @@ INSERT INTO written SELECT id + 100, name, amount FROM logged WHERE id < 6;
 COMMIT;
 SELECT * FROM written ORDER BY id;
 
+-- EXPLAIN ANALYZE counts them over all runs of a node
+CREATE FUNCTION rejected(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+  FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
+    IF line LIKE '%Rejected%' THEN RETURN NEXT trim(line); END IF;
+  END LOOP;
+END $$;
+SELECT * FROM rejected('SELECT * FROM six');
+SELECT * FROM rejected('SELECT * FROM six LIMIT 2');
+SET enable_material = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SELECT * FROM rejected('SELECT * FROM six a JOIN logged b ON a.id <> b.id');
+RESET ALL;
+
 -- no parallel workers beside a tolerant table
 CREATE TABLE numbers AS SELECT generate_series(1, 1000) AS id;
 ANALYZE numbers;
