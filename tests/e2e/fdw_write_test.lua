@@ -188,7 +188,8 @@ local LONG = "INSERT INTO %s SELECT g, repeat(md5(g::text), 30) FROM (SELECT gen
 -- What a failed statement must not leave behind: threads, descriptors, uploads, objects.
 local function at_rest(pid, fds)
   fdw.eventually(20, function() return (fdw.status(pid, "Threads") or 1) == 1 end, "one thread")
-  if fds then lu.assertTrue(fdw.entries(pid, "fd") <= fds + 2, "descriptors are left") end
+  -- Connections are kept; how many there were at once differs from run to run.
+  if fds then lu.assertTrue(fdw.entries(pid, "fd") <= fds + 8, "descriptors are left") end
   lu.assertEquals(f:keys(dir), {})
   lu.assertEquals(f:uploads(dir), {})
 end
@@ -198,7 +199,7 @@ function TestWrite:test_an_error_in_the_middle_releases_everything()
   local sql = "INSERT INTO " .. t .. " SELECT g, repeat(md5(g::text), 30) || 1 / (g - 30000) FROM generate_series(1, 40000) g"
   f:fails("22012", sql)
   local fds = fdw.entries(f.conn:pid(), "fd")
-  for _ = 1, 5 do f:fails("22012", sql) end
+  for _ = 1, 12 do f:fails("22012", sql) end
   at_rest(f.conn:pid(), fds)
 end
 
