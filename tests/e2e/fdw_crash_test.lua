@@ -13,7 +13,7 @@ local MOMENTS = tonumber(os.getenv "TM_MOMENTS") or fdw.FULL and 300 or 30
 local FIRST_SEED = tonumber(os.getenv "TM_SEED") or 1
 local ROWS = 100000
 
-local server = fdw.server "fdw-crash"
+local server = fdw.server("fdw-crash", "--set", "synchronous_commit=on") -- or a crash forgets tables just made
 local o = fdw.ossd { name = "crash" }
 local relay = fdw.relay(o)
 local f = fdw.open("crash", { store = o, uri = server.uri })
