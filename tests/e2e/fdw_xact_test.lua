@@ -261,6 +261,31 @@ function TestCost.test_a_sweep_is_two_requests_a_minute()
   lu.assertEquals(kinds(), {})
 end
 
+-- Four pages of objects are listed at a time; the next sweep goes on behind them.
+function TestCost.test_a_sweep_of_many_objects_goes_on_where_it_stopped()
+  local t = f:foreign("adbpg", "a int, b text", { dir = "many/", format = "csv" }, "many")
+  f:connect()
+  for _ = 1, 12 do f.conn:exec(("INSERT INTO %s SELECT * FROM one"):format(t)) end
+  local dead = f.conn:value "SELECT pg_current_xact_id()" + 1
+  f.conn:exec "BEGIN; SELECT pg_current_xact_id(); ROLLBACK"
+  local key = f:keys "many/"[12]
+  local ghost = key:gsub("_(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)%d+_seg", "_%1" .. "999" .. dead .. "_seg")
+  f.objects:put(ghost, "1,ghost\n")
+  lu.assertEquals(f.conn:value("SELECT count(*) FROM " .. t), 12)
+  local function round()
+    o:restart { "page=2" }
+    f.conn:exec(("INSERT INTO %s SELECT * FROM one"):format(t))
+    f.conn:exec(("BEGIN; INSERT INTO %s SELECT * FROM src"):format(uploads_in "elsewhere/"))
+    o:kill()
+    f.conn:exec "ROLLBACK" -- leaves uploads behind, so the next write sweeps
+    o:start {}
+    return #f:keys(ghost)
+  end
+  f:connect()
+  lu.assertEquals({ round(), round() }, { 1, 0 })
+  lu.assertEquals(#f:keys "many/", 14)
+end
+
 function TestCost.test_a_rollback_beside_a_network_that_stalls_ends_soon()
   local t = f:foreign(f:server("adbpg", nil, behind), "a int, b text",
     { dir = "stall/", format = "text", fragment_size = "1", oss_flush_block_size = "1" })
