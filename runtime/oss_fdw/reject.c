@@ -2,8 +2,8 @@
 ** reject.c: reading on past rows that cannot be parsed: parse_errors, segment_reject_limit
 **
 ** COPY cannot go on after an error, since it may have half a record in its buffers. So it never
-** gets more than one record: split.c cuts the object's bytes into records as COPY would, COPY
-** is given one, its line end made a plain newline, and after an error a new COPY state
+** gets more than one record: records.c cuts the object's bytes as COPY would, COPY is given
+** one, its line end made a plain newline, and after an error a new COPY state
 ** is begun for the next record. The header line is dropped here.
 **
 ** Errors are caught in a subtransaction, the only way to undo what an input function was in the
@@ -38,8 +38,8 @@
 #include "utils/resowner.h"
 
 #include "oss_fdw/errlog.h"
+#include "oss_fdw/records.h"
 #include "oss_fdw/reject.h"
-#include "oss_fdw/split.h"
 #include "oss_fdw/wait.h"
 
 #if PG_VERSION_NUM >= 140000
@@ -49,10 +49,7 @@ typedef CopyState CopyFromState;
 #endif
 
 enum {
-  CHUNK_BYTES = 64 * 1024,
-  RECORD_BYTES_MAX = 128 * 1024 * 1024,
   RAW_BYTES_MAX = 8 * 1024, /* of a bad row in the log */
-  KEEP_BYTES = 1024 * 1024, /* a larger buffer is given back after its record */
   ROWS_MAX = 64,
   PERCENT_FROM_ROWS = 300,
 };
@@ -72,21 +69,15 @@ struct fdw_reject {
   CopyFromState copy;
 
   /* the object */
-  struct fdw_feed *feed;
   const struct fdw_object *object;
   int index; /* of it in this pass, from 1 */
-  struct fdw_splitter split;
-  bool header_due, ended;
-  char *chunk;
-  size_t chunk_at, chunk_len;
-  StringInfoData begun; /* what chunks before this one held of the record under way */
-  bool too_long;        /* it is, and `begun` has only its start */
+  bool header_due;
+  struct fdw_records records;
 
-  /* the record that COPY is given */
-  const char *record;
-  size_t record_len, given;  /* record_len: without its line end */
-  bool taken;                /* it is whole; what comes next is another */
-  bool newline_due, drained; /* drained: COPY wanted more than the record */
+  /* how much of the record at hand COPY was given */
+  size_t given; /* without its line end */
+  bool newline_due;
+  bool drained; /* it wanted more than the record */
 
   /* rows that were parsed and not yet handed out */
   Datum *values; /* ROWS_MAX times natts */
@@ -109,9 +100,9 @@ static struct fdw_reject *giving;
 static int give(void *buf, int min, int max)
 {
   struct fdw_reject *r = giving;
-  size_t n = Min((size_t)max, r->record_len - r->given);
+  size_t n = Min((size_t)max, r->records.len - r->given);
   (void)min;
-  memcpy(buf, r->record + r->given, n);
+  memcpy(buf, r->records.bytes + r->given, n);
   r->given += n;
   if (n < (size_t)max && r->newline_due) {
     ((char *)buf)[n++] = '\n';
@@ -156,28 +147,11 @@ static void add_context(void *arg)
   struct fdw_reject *r = arg;
   const char *column = column_of(r);
   errcontext("oss_fdw: object \"%s\", line " INT64_FORMAT "%s%s",
-             fdw_text(r->object->key), r->split.record.line,
+             fdw_text(r->object->key), r->records.split.record.line,
              column != NULL ? ", column " : "", column != NULL ? column : "");
 }
 
 /* ---- opening ---- */
-
-static enum fdw_split_bytes bytes_of(int encoding)
-{
-  switch (encoding) {
-  case PG_SJIS:
-  case PG_SHIFT_JIS_2004:
-    return FDW_SPLIT_SJIS;
-  case PG_BIG5:
-  case PG_GBK:
-  case PG_GB18030:
-  case PG_UHC:
-  case PG_JOHAB:
-    return FDW_SPLIT_TRAILS;
-  default:
-    return FDW_SPLIT_SAFE;
-  }
-}
 
 struct fdw_reject *fdw_reject_open(MemoryContext cxt, Relation rel,
                                    const struct fdw_table *t, List *copy_options)
@@ -198,10 +172,9 @@ struct fdw_reject *fdw_reject_open(MemoryContext cxt, Relation rel,
   foreach (cell, copy_options)
     if (strcmp(((DefElem *)lfirst(cell))->defname, "header") != 0)
       r->options = lappend(r->options, lfirst(cell));
-  r->chunk = palloc(CHUNK_BYTES);
   r->values = palloc(ROWS_MAX * natts * sizeof *r->values);
   r->nulls = palloc(ROWS_MAX * natts * sizeof *r->nulls);
-  initStringInfo(&r->begun);
+  fdw_records_init(&r->records, context);
   if (t->log_errors)
     r->log = fdw_errlog_open(context, t->relid);
   MemoryContextSwitchTo(old);
@@ -211,102 +184,12 @@ struct fdw_reject *fdw_reject_open(MemoryContext cxt, Relation rel,
 void fdw_reject_object(struct fdw_reject *r, struct fdw_feed *feed,
                        const struct fdw_object *object)
 {
-  const struct fdw_table *t = r->t;
-  r->feed = feed;
   r->object = object;
   r->index++;
-  fdw_split_start(&r->split, t->format == FDW_CSV, t->quote, t->escape,
-                  bytes_of(t->encoding));
-  r->header_due = t->header;
-  r->ended = r->too_long = r->taken = false;
-  r->chunk_at = r->chunk_len = 0;
+  r->header_due = r->t->header;
   r->rows = r->next = 0;
   r->bad.is = false;
-  resetStringInfo(&r->begun);
-}
-
-/* ---- records ---- */
-
-/* Keeps what the chunk has of a record that goes on in the next one. */
-static void keep(struct fdw_reject *r, const char *p, size_t n)
-{
-  if (r->too_long)
-    return;
-  if ((size_t)r->begun.len + n > RECORD_BYTES_MAX) {
-    r->too_long = true;
-    r->begun.len = Min(r->begun.len, RAW_BYTES_MAX);
-    r->begun.data = repalloc(r->begun.data, RAW_BYTES_MAX + 1);
-    r->begun.maxlen = RAW_BYTES_MAX + 1;
-    return;
-  }
-  appendBinaryStringInfo(&r->begun, p, (int)n);
-}
-
-/* The record has ended with the n bytes at p: this is what COPY is given. */
-static void take(struct fdw_reject *r, const char *p, size_t n)
-{
-  bool whole = r->begun.len == 0;
-  if (!whole)
-    keep(r, p, n);
-  r->record = whole ? p : r->begun.data;
-  r->record_len = whole ? n : (size_t)r->begun.len;
-  if (!r->too_long)
-    r->record_len -= (size_t)r->split.record.newline;
-  r->newline_due = r->split.record.newline > 0;
-  r->given = 0;
-  r->drained = false;
-  r->taken = true;
-}
-
-/* The record before is done with; one that is only begun stays. */
-static void forget(struct fdw_reject *r)
-{
-  if (!r->taken)
-    return;
-  r->taken = false;
-  if (r->begun.maxlen > KEEP_BYTES) {
-    pfree(r->begun.data);
-    MemoryContext old = MemoryContextSwitchTo(r->context);
-    initStringInfo(&r->begun);
-    MemoryContextSwitchTo(old);
-  }
-  resetStringInfo(&r->begun);
-  r->too_long = false;
-}
-
-/* A record that ends in the chunk at hand; fetches nothing. */
-static bool next_in_chunk(struct fdw_reject *r)
-{
-  const char *p = r->chunk + r->chunk_at;
-  size_t used, len = r->chunk_len - r->chunk_at;
-  if (len == 0)
-    return false;
-  bool ended = fdw_split_next(&r->split, p, len, &used);
-  r->chunk_at += used;
-  if (ended)
-    take(r, p, used);
-  else
-    keep(r, p, used);
-  return ended;
-}
-
-/* The next record, wherever it ends. False: the object has no more. */
-static bool next_record(struct fdw_reject *r)
-{
-  while (!r->ended) {
-    if (next_in_chunk(r))
-      return true;
-    if (r->chunk_at < r->chunk_len)
-      continue;
-    CHECK_FOR_INTERRUPTS();
-    r->chunk_at = 0;
-    r->chunk_len = (size_t)fdw_feed_read(r->feed, r->chunk, 1, CHUNK_BYTES);
-    r->ended = r->chunk_len == 0;
-  }
-  if (!fdw_split_end(&r->split))
-    return false;
-  take(r, "", 0);
-  return true;
+  fdw_records_start(&r->records, r->t, feed);
 }
 
 /* ---- bad rows ---- */
@@ -330,16 +213,17 @@ static bool is_at_fault(struct fdw_reject *r)
 {
   bool csv = r->t->format == FDW_CSV;
   char text[128];
-  if (r->too_long) {
-    snprintf(text, sizeof text, "row is longer than %d MB%s", RECORD_BYTES_MAX >> 20,
+  if (r->records.too_long) {
+    snprintf(text, sizeof text, "row is longer than %d MB%s", FDW_RECORD_BYTES_MAX >> 20,
              csv ? ": perhaps a quote that is not closed" : "");
     set_bad(r, ERRCODE_PROGRAM_LIMIT_EXCEEDED, text, NULL);
     return true;
   }
-  if (r->split.record.fault == FDW_SPLIT_GOOD)
+  if (r->records.split.record.fault == FDW_SPLIT_GOOD)
     return false;
   snprintf(text, sizeof text, "%s %s found in data", csv ? "unquoted" : "literal",
-           r->split.record.fault == FDW_SPLIT_STRAY_CR ? "carriage return" : "newline");
+           r->records.split.record.fault == FDW_SPLIT_STRAY_CR ? "carriage return"
+                                                               : "newline");
   set_bad(r, ERRCODE_BAD_COPY_FILE_FORMAT, text, NULL);
   return true;
 }
@@ -365,19 +249,19 @@ static void set_raw(const struct fdw_reject *r, struct fdw_errlog_row *row)
 {
   int server = GetDatabaseEncoding(); /* COPY takes bytes of SQL_ASCII for its own */
   int encoding = r->t->encoding == PG_SQL_ASCII ? server : r->t->encoding;
-  int len = (int)Min(r->record_len, RAW_BYTES_MAX);
-  if ((size_t)len < r->record_len)
-    len = pg_encoding_mbcliplen(encoding, r->record, len, len);
-  row->raw = r->record;
+  const char *bytes = r->records.bytes;
+  int len = (int)Min(r->records.len, RAW_BYTES_MAX);
+  if ((size_t)len < r->records.len || r->records.too_long)
+    len = pg_encoding_mbcliplen(encoding, bytes, len, len);
+  row->raw = bytes;
   row->raw_len = (size_t)len;
   if (r->bad.code == ERRCODE_CHARACTER_NOT_IN_REPERTOIRE ||
-      r->bad.code == ERRCODE_UNTRANSLATABLE_CHARACTER ||
-      !is_valid(encoding, r->record, len))
+      r->bad.code == ERRCODE_UNTRANSLATABLE_CHARACTER || !is_valid(encoding, bytes, len))
     return;
   if (encoding != server) {
-    if (r->too_long || r->split.record.fault != FDW_SPLIT_GOOD)
+    if (r->records.too_long || r->records.split.record.fault != FDW_SPLIT_GOOD)
       return; /* COPY has not shown that it can be converted */
-    char *copy = pnstrdup(r->record, (Size)len);
+    char *copy = pnstrdup(bytes, (Size)len);
     row->raw = pg_any_to_server(copy, len, encoding);
     row->raw_len = strlen(row->raw);
   }
@@ -389,8 +273,8 @@ static void log_bad(struct fdw_reject *r)
   struct fdw_errlog_row row = {.cmdtime = GetCurrentStatementStartTimestamp(),
                                .relname = r->t->relname,
                                .filename = fdw_text(r->object->key),
-                               .linenum = r->split.record.line,
-                               .bytenum = r->split.record.offset,
+                               .linenum = r->records.split.record.line,
+                               .bytenum = r->records.split.record.offset,
                                .errmsg = r->bad.message};
   if (r->index < r->far_index ||
       (r->index == r->far_index && row.bytenum <= r->far_offset))
@@ -457,6 +341,9 @@ static void reject(struct fdw_reject *r)
 static bool parse(struct fdw_reject *r, ExprContext *econtext)
 {
   Size at = (Size)r->rows * (Size)RelationGetDescr(r->rel)->natts;
+  r->given = 0;
+  r->newline_due = r->records.split.record.newline > 0;
+  r->drained = false;
   bool found = NextCopyFrom(r->copy, econtext, r->values + at, r->nulls + at);
   if (found) {
     r->rows++;
@@ -473,31 +360,24 @@ static bool is_clean(const struct fdw_reject *r)
       (r->copy->need_transcoding && RAW_BUF_BYTES(r->copy) > 0))
     return false; /* without transcoding both are one buffer, and raw_buf_index lags */
 #endif
-  return !r->drained && r->given == r->record_len;
+  return !r->drained && r->given == r->records.len;
 }
 
 /* The record at hand and those that follow it in the chunk, up to the first bad one. */
 static void parse_some(struct fdw_reject *r, ExprContext *econtext)
 {
   do {
-    if (r->split.record.marker) {
-      r->ended = true;
-      r->chunk_len = r->chunk_at = 0;
-      return;
-    }
     if (is_at_fault(r))
       return;
-    if (!parse(r, econtext)) {
-      r->ended = true;
-      r->chunk_len = r->chunk_at = 0;
+    if (r->records.split.record.marker || !parse(r, econtext)) {
+      fdw_records_stop(&r->records);
       return;
     }
     if (!is_clean(r)) {
       r->drained = true;
       return;
     }
-    forget(r);
-  } while (r->rows < ROWS_MAX && next_in_chunk(r));
+  } while (r->rows < ROWS_MAX && fdw_records_next_here(&r->records));
 }
 
 /* In the handler of an error: back before the subtransaction, and on only if it is tolerated. */
@@ -549,8 +429,7 @@ static bool fill(struct fdw_reject *r, ExprContext *econtext)
   r->rows = r->next = 0;
   if (r->drained)
     end_copy(r);
-  forget(r);
-  if (!next_record(r))
+  if (!fdw_records_next(&r->records))
     return false;
   if (r->header_due) {
     r->header_due = false;
