@@ -488,7 +488,8 @@ static void stall(struct stalled *s)
                           .endpoint = endpoint,
                           .region = "cn-test",
                           .access_key_id = "ID",
-                          .access_key_secret = "SECRET"};
+                          .access_key_secret = "SECRET",
+                          .cleanup_timeout_ms = 500};
   s->store = tm_oss_open(&o, &err);
   assert_non_null(s->store);
 }
