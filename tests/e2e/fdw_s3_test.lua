@@ -109,7 +109,7 @@ end
 
 -- A backend killed hard leaves uploads behind, and the next writer takes them away.
 function TestS3:test_the_sweep_aborts_uploads_of_a_killed_backend()
-  local server <close> = fdw.server "fdw-s3"
+  local server <close> = fdw.server("fdw-s3", "--durable")
   local own <close> = fdw.open("s3_sweep", { store = o, uri = server.uri })
   local t = own:foreign("adbpg", "a int, b text", { dir = "swept/", format = "csv", oss_flush_block_size = "5" })
   do
