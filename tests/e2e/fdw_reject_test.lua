@@ -55,12 +55,8 @@ local function object(d)
   return math.random(3) == 1 and text:sub(1, -2) or text
 end
 
-function TestFdwReject:test_it_agrees_with_copy_up_to_the_first_error()
-  local store <close> = fdw.ossd { name = "reject" }
-  local f <close> = fdw.open("reject", { store = store })
-  local seed = tonumber(os.getenv "TM_SEED") or os.time()
-  math.randomseed(seed)
-  f.conn:exec(UP_TO_ERROR)
+-- A strict and a tolerant table of each dialect on reject/.
+local function tables(f)
   local strict, tolerant = {}, {}
   for i, d in ipairs(DIALECTS) do
     local list = { dir = "reject/", encoding = "utf8" }
@@ -69,6 +65,45 @@ function TestFdwReject:test_it_agrees_with_copy_up_to_the_first_error()
     list.parse_errors = "1000"
     tolerant[i] = f:foreign("rds", "a text, b text, c text", list)
   end
+  return strict, tolerant
+end
+
+local function seed()
+  local n = tonumber(os.getenv "TM_SEED") or os.time()
+  math.randomseed(n)
+  return n
+end
+
+function TestFdwReject:test_records_longer_than_what_is_fetched_at_once_are_whole()
+  local store <close> = fdw.ossd { name = "reject-long" }
+  local f <close> = fdw.open("reject_long", { store = store })
+  local where = "seed " .. seed()
+  local strict, tolerant = tables(f)
+  for i, d in ipairs(DIALECTS) do
+    for _, ending in ipairs { "\n", "\r\n", "\r" } do
+      local text, between = {}, d.delimiter or (d.format == "csv" and "," or "\t")
+      for k = 1, 400 do
+        local word = ("x"):rep(math.random(100)) .. (d.format == "csv" and ending or "y") .. "é"
+        local long = word:rep(math.random(k % 50 == 0 and 3000 or 50))
+        local quote = d.format == "csv" and (d.quote or "\"") or ""
+        text[k] = k .. between .. quote .. long .. quote .. between .. "end" .. ending
+      end
+      f.objects:put("reject/1", table.concat(text))
+      f:quiet()
+      local read = f:hash(tolerant[i])
+      lu.assertEquals(read, f:hash(strict[i]), where)
+      lu.assertEquals(read:match "^%d+", d.header and "399" or "400", where)
+      lu.assertNil(f:noticed "rejected", where)
+    end
+  end
+end
+
+function TestFdwReject:test_it_agrees_with_copy_up_to_the_first_error()
+  local store <close> = fdw.ossd { name = "reject" }
+  local f <close> = fdw.open("reject", { store = store })
+  local from = seed()
+  f.conn:exec(UP_TO_ERROR)
+  local strict, tolerant = tables(f)
   local failed = 0
   for round = 1, fdw.FULL and 5000 or 300 do
     local i = math.random(#DIALECTS)
@@ -79,7 +114,7 @@ function TestFdwReject:test_it_agrees_with_copy_up_to_the_first_error()
       local s = f.conn:one("SELECT rows, error, array_length(rows, 1) AS n FROM up_to_error($1::regclass)", strict[i])
       local t = f.conn:one(("SELECT rows[1:coalesce(array_length($1::text[], 1), 0)] AS rows, error, array_length(rows, 1) AS n " ..
         "FROM up_to_error('%s')"):format(tolerant[i]), s.rows)
-      local where = ("seed %d, round %d, dialect %d, %s: %q"):format(seed, round, i, tostring(s.error), bytes)
+      local where = ("seed %d, round %d, dialect %d, %s: %q"):format(from, round, i, tostring(s.error), bytes)
       lu.assertNotEquals(type(t.error), "string", where .. tostring(t.error))
       lu.assertEquals(t.rows, s.rows, where)
       local rejected = f:noticed "rejected related input data"
