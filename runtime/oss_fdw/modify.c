@@ -74,7 +74,7 @@ struct writer {
   bool finished;           /* the threads have ended, and well */
 };
 
-/* Writers of this backend that have rows, and how many: they share the memory that one may use. */
+/* Writers of this backend that have rows, and how many: they share the memory of one. */
 static dlist_head writers = DLIST_STATIC_INIT(writers);
 static int active;
 
@@ -103,8 +103,9 @@ static void release(void *arg)
   tm_channel_free(w->channel);
   tm_slab_free(w->slab);
   tm_slab_free(w->header);
-  if (w->bytes >=
-      LARGE_BYTES) /* the arenas of the threads would keep it, each its own part */
+  /* The arenas of the threads would keep what they had, each its own, and the next statement's
+  ** threads take others: six statements made 101 MiB, and 62 with this. */
+  if (w->bytes >= LARGE_BYTES)
     malloc_trim(0);
 }
 
