@@ -3,7 +3,8 @@
 **
 ** Range i lies in slot i % parallel. Threads take ranges in order, at most `parallel`
 ** beyond the one being handed out, and put slabs into their slot; read hands out the slabs
-** of the first slot as they come. CRCs of the ranges are combined in order at the end.
+** of the first slot as they come. CRCs of the ranges are combined in order at the end. What
+** is one slab in all is fetched by read itself.
 */
 #include "oss/reader.h"
 
@@ -254,6 +255,11 @@ static bool start(struct reader *r, struct tm_error *err)
   if (!look(r, err) || !plan(r, err))
     return false;
   int threads = r->ranges < r->parallel ? (int)r->ranges : r->parallel;
+  if (r->ranges == 1 &&
+      r->total <= TM_SLAB_BYTES) { /* one slab: nothing to be ahead of */
+    fetch_main(r);
+    return true;
+  }
   for (int i = 0; i < threads; i++) {
     int rc = tm_thread_start(&r->threads[i], fetch_main, r);
     if (rc != 0 && i == 0) {

@@ -188,6 +188,21 @@ SELECT *, t IS NULL AS "null" FROM w ORDER BY n;
 INSERT INTO w (n, t) SELECT n + 10, t FROM w;
 SELECT count(*), sum(n), sum(d) FROM w;
 
+-- Partitions, pruned ones too; tables of no column, or none that COPY reads.
+CREATE TABLE par (k int, v text) PARTITION BY LIST (k);
+CREATE FOREIGN TABLE par1 PARTITION OF par FOR VALUES IN (1) SERVER rds OPTIONS (dir 'read/par/1/', format 'csv');
+CREATE FOREIGN TABLE par2 PARTITION OF par FOR VALUES IN (2) SERVER adbpg OPTIONS (dir 'read/par/2/', format 'csv', filetype 'gzip');
+INSERT INTO par SELECT g % 2 + 1, 'v' || g FROM generate_series(1, 1000) g;
+SELECT k, count(*), count(v), min(tableoid::regclass::text) FROM par GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM par a JOIN par b USING (v) WHERE a.k = 2;
+SELECT par FROM par ORDER BY k, v LIMIT 1;
+ANALYZE par;
+SELECT relname, reltuples FROM pg_class WHERE relname ~ '^par[0-9]$' ORDER BY 1;
+CREATE FOREIGN TABLE none () SERVER rds OPTIONS (dir 'read/none/', format 'text');
+INSERT INTO none DEFAULT VALUES;
+SELECT count(*) FROM none;
+SELECT FROM none;
+
 -- Rights are those of the view's owner; the mapping too.
 CREATE ROLE regress_reader;
 CREATE VIEW seen AS SELECT n FROM plain;
