@@ -70,6 +70,24 @@ for _, dialect in ipairs { "rds", "adbpg" } do
   end
 end
 
+-- More bytes than a backend may hold, at any size of the other tests.
+function TestScale.test_memory_does_not_grow_with_the_table()
+  local rows = fdw.FULL and 2000000 or 150000
+  for _, codec in ipairs { "plain", "gzip" } do
+    local t = f:foreign("adbpg", "a int, b text", { dir = "wide-" .. codec .. "/", format = "csv", filetype = codec })
+    local _, out_kb = measured(("INSERT INTO %s SELECT i, repeat(md5(i::text), 32) FROM generate_series(1, %d) i")
+      :format(t, rows))
+    local _, back_kb = measured("SELECT count(*), sum(length(b)) FROM " .. t)
+    lu.assertEquals(f.conn:value("SELECT count(*) FROM " .. t), rows)
+    if os.getenv "TM_VERBOSE" then print(codec, out_kb .. " kB out", back_kb .. " kB in") end
+    if os.getenv "TM_SANITIZER" == "" then
+      lu.assertTrue(out_kb < GROWTH_KB, ("%d kB more in writing"):format(out_kb))
+      lu.assertTrue(back_kb < GROWTH_KB, ("%d kB more in reading"):format(back_kb))
+    end
+  end
+  f:empty()
+end
+
 function TestScale.test_many_small_objects_are_read_in_bounded_memory()
   local t = f:foreign("adbpg", "a int, b text", { dir = "many/", format = "csv" })
   local n = fdw.FULL and 5000 or 300
