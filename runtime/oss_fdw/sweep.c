@@ -296,12 +296,18 @@ static const char *window(const struct fdw_table *t, const char *prefix,
   return p->resume != NULL && strcmp(p->resume, start) > 0 ? p->resume : start;
 }
 
+/* A refusal is told once; the write itself may well be allowed. */
 static void warn(struct place *p, const struct tm_error *err, const char *what)
 {
-  if (err->kind == TM_EAUTH && p->refused)
-    return;
-  p->refused = p->refused || err->kind == TM_EAUTH;
-  fdw_warn(err, what);
+  struct tm_error copy = *err;
+  if (err->kind == TM_EAUTH) {
+    if (p->refused)
+      return;
+    p->refused = true;
+    tm_error_hint(&copy, "these keys may not list or remove there; SET oss_fdw.sweep = "
+                         "'off' (or 'uploads') to do without");
+  }
+  fdw_warn(&copy, what);
 }
 
 static void warn_of_listings(struct place *p, const struct sweep *s)
