@@ -334,10 +334,8 @@ static Oid effective_user(EState *estate, ResultRelInfo *info)
   return ExecGetResultRelCheckAsUser(info, estate);
 #else
   Index index = info->ri_RangeTableIndex;
-#if PG_VERSION_NUM >= 140000
-  if (index == 0) /* a partition that rows are routed to */
+  if (index == 0) /* a partition that rows are routed to; 13 has it since 13.2 */
     index = info->ri_RootResultRelInfo->ri_RangeTableIndex;
-#endif
   Oid as = exec_rt_fetch(index, estate)->checkAsUser;
   return OidIsValid(as) ? as : GetUserId();
 #endif
