@@ -131,4 +131,15 @@ function TestFdwReject:test_it_agrees_with_copy_up_to_the_first_error()
   lu.assertTrue(failed > 30, "objects with errors were among them")
 end
 
+-- A bad row is met ahead of its turn; what COPY was left in must not reach the next pass.
+function TestFdwReject:test_a_rescan_before_a_bad_row_has_its_turn_loses_nothing()
+  local store <close> = fdw.ossd { name = "rescan" }
+  local f <close> = fdw.open("rescan", { store = store })
+  local t = f:foreign("adbpg", "a int, b text", { dir = "rescan/", format = "csv", encoding = "utf8",
+    segment_reject_limit = "10" })
+  f.objects:put("rescan/1.csv", "1,a\n2,\xff\xfe" .. ("x"):rep(100) .. "\n3,c\n")
+  local rows = f.conn:query("SELECT (SELECT b FROM " .. t .. " WHERE a >= i - i LIMIT 1) AS b FROM generate_series(1, 4) i")
+  for i = 1, 4 do lu.assertEquals(rows[i].b, "a") end
+end
+
 os.exit(lu.LuaUnit.run())
