@@ -301,6 +301,9 @@ static void set_options(struct tm_http *http, struct transfer *t, struct curl_sl
     curl_easy_setopt(e, CURLOPT_CAPATH, NULL);
   }
   curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700 /* 7.87: a name being looked up is not waited for */
+  curl_easy_setopt(e, CURLOPT_QUICK_EXIT, 1L);
+#endif
   curl_easy_setopt(e, CURLOPT_TCP_NODELAY, 1L);
   curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)CURL_BUFFER);
