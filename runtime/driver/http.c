@@ -401,6 +401,14 @@ static bool drive(CURLM *multi, CURL *easy, const struct tm_http_request *r,
   }
 }
 
+/* In the words of OpenSSL, of later ones and of GnuTLS: the answer was not TLS. */
+static bool is_no_tls(const char *text)
+{
+  return strstr(text, "wrong version number") != NULL ||
+         strstr(text, "packet length too long") != NULL ||
+         strstr(text, "unexpected TLS packet") != NULL;
+}
+
 static void set_curl_error(CURLcode code, const char *why, struct tm_error *err)
 {
   const char *text = why[0] != '\0' ? why : curl_easy_strerror(code);
@@ -410,6 +418,8 @@ static void set_curl_error(CURLcode code, const char *why, struct tm_error *err)
   case CURLE_COULDNT_CONNECT:
   case CURLE_SSL_CONNECT_ERROR:
     tm_error_set(err, TM_ECONNECT, "%s", text);
+    if (is_no_tls(text))
+      memcpy(err->code, "not-tls", 8);
     break;
   case CURLE_PEER_FAILED_VERIFICATION:
   case CURLE_SSL_CACERT_BADFILE:

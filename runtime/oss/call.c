@@ -336,6 +336,9 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
                   "the certificate of '%s' is not trusted: give ca_file when it has "
                   "an authority of its own",
                   where);
+  else if (strcmp(code, "not-tls") == 0)
+    tm_error_hint(err, "'%s' does not speak https: if it is right, say http://%s", where,
+                  where);
   else if (err->kind == TM_ECONNECT || (err->kind == TM_ETIMEOUT && err->status == 0))
     tm_error_hint(err, "is the endpoint '%s' right, and reachable from here?%s", where,
                   strstr(where, "-internal.") != NULL
@@ -352,6 +355,8 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
                   "there is no bucket '%s' at '%s': check its name, the region and "
                   "the endpoint",
                   a->bucket, where);
+  else if (strcmp(code, "SignatureDoesNotMatch") == 0 && a->region[0] == '\0')
+    tm_error_hint(err, "check the access key secret");
   else if (strcmp(code, "SignatureDoesNotMatch") == 0)
     tm_error_hint(err, "check the access key secret, and the region ('%s')", a->region);
   else if (strcmp(code, "InvalidAccessKeyId") == 0)
