@@ -83,6 +83,16 @@ static void check_bucket(List *options)
     conflict(fdw_text(err.message), NULL);
 }
 
+/* Whoever writes user:password@ is not shown it again. */
+static void bad_endpoint(const char *name, const char *value)
+{
+  ereport(ERROR, (errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+                  strchr(value, '@') != NULL
+                      ? errmsg("invalid value for option \"%s\"", name)
+                      : errmsg("invalid value for option \"%s\": \"%s\"", name, value),
+                  errdetail("It takes host[:port] or http(s)://host[:port].")));
+}
+
 /* The endpoint and what is told of it, whatever the bucket. */
 static void check_address(List *options)
 {
@@ -96,10 +106,13 @@ static void check_address(List *options)
   struct tm_address address;
   struct tm_error err;
   if (!tm_address_resolve(s3 ? TM_OSS_S3 : TM_OSS_OSS, "bucket", &opts, &none, &address,
-                          &err))
+                          &err)) {
+    if (strstr(err.message, "bad endpoint") != NULL)
+      bad_endpoint(rds ? "host" : "endpoint", host);
     conflict(fdw_text(err.message), strstr(err.message, "cannot carry a bucket") != NULL
                                         ? "Use addressing 'path'."
                                         : NULL);
+  }
   const char *signature = fdw_option_lower(options, "signature");
   if (s3 && signature != NULL && strcmp(signature, "v1") == 0)
     conflict("signature 'v1' is for protocol 'oss' only", NULL);
@@ -242,6 +255,10 @@ static void check_format(List *options)
              NULL);
   if (!csv && fdw_option_bool(options, "force_quote_all", false))
     conflict("option \"force_quote_all\" needs format 'csv'", NULL);
+  const char *delimiter = fdw_option(options, "delimiter");
+  if (delimiter != NULL && strcmp(delimiter, "\\t") == 0)
+    conflict("invalid value for option \"delimiter\": \"\\t\"",
+             "Write a tab as E'\\t', which is one character.");
   /* The rest is COPY's to judge. */
   ProcessCopyOptions(NULL, NULL, true, fdw_copy_options(options));
 }

@@ -10,7 +10,8 @@ CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'a.example', somethin
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host ' a.example');
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host '');
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'ftp://a.example');
-CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'user@a.example');
+CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'user:password@a.example');
+CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (endpoint 'oss-cn-test .aliyuncs.com');
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'a.example', bucket 'x');
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'a.example', protocol 'gopher');
 CREATE SERVER s FOREIGN DATA WRAPPER oss_fdw OPTIONS (host 'a.example', protocol 's3', signature 'v1');
@@ -59,6 +60,7 @@ CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'JSONLINE');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', filetype 'snappy');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', orc_stripe_size '64');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', newline 'NL');
+CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', format 'text', delimiter '\t');
 -- what COPY checks, in words of its own version
 \set VERBOSITY sqlstate
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', delimiter '||');
