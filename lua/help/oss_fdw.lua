@@ -6,7 +6,8 @@ two extensions of this name, that of ApsaraDB RDS for PostgreSQL and that of Ana
 
     make install-fdw                    # for the PostgreSQL of pg_config; PG_CONFIG=/path/to/pg_config for another
 
-    CREATE EXTENSION oss_fdw;
+    CREATE EXTENSION oss_fdw;                           -- a superuser; then, for who makes servers:
+    GRANT USAGE ON FOREIGN DATA WRAPPER oss_fdw TO etl;
     CREATE SERVER lake FOREIGN DATA WRAPPER oss_fdw
       OPTIONS (endpoint 'oss-cn-hangzhou-internal.aliyuncs.com', bucket 'my-bucket');
     CREATE USER MAPPING FOR CURRENT_USER SERVER lake OPTIONS (id '...', key '...');
@@ -36,7 +37,7 @@ written, what `filepath` matches, EXPLAIN.
     mapping     id, key
     table       dir | prefix | filepath     one of them; dir ends in "/" and is not recursive
                 format                csv (default) or text
-                delimiter, quote, escape, null, header                 as COPY's
+                delimiter, quote, escape, null, header                 as COPY's; a tab is E'\t', header a boolean
                 encoding              default: the database's (host), the client's (endpoint)
                 newline               lf, crlf, cr: what rows written end in; reading finds out
                 force_not_null, force_null   true: all columns; or some, 'id, name'
@@ -64,31 +65,36 @@ owner of the server (FOR PUBLIC) and superusers. So, best first:
 3. The form of RDS, id and key on the server, with `session_preload_libraries = 'oss_fdw'` in postgresql.conf: then
    CREATE SERVER and ALTER SERVER put them into a user mapping for PUBLIC instead, and say so; DROP SERVER drops it.
 
-A mapping of the user, else of PUBLIC, goes before keys of the server. Keys are in no message, EXPLAIN or view of ours.
-With the library preloaded (session_preload_libraries or shared_preload_libraries) they are struck out of the text of
-CREATE and ALTER of servers and mappings too: in pg_stat_activity, in pg_stat_statements (named before oss_fdw) and in
-the STATEMENT of errors. What log_statement and log_min_duration_statement log is the server's own: give keys in a
-session with `SET log_statement = 'none'`. The keys used are those of the user whose rights count: in a view, its owner.
-`oss_fdw.allowed_endpoints` limits where servers may connect to.
+A mapping of the user, else of PUBLIC, goes before keys of the server. Keys are in no message, EXPLAIN or view of
+ours. With the library preloaded (session_preload_libraries or shared_preload_libraries) they are struck out of the
+text of CREATE and ALTER of servers and mappings too: in pg_stat_activity, in pg_stat_statements (named before
+oss_fdw) and in the STATEMENT of errors. What log_statement and log_min_duration_statement log is the server's own:
+give keys in a session with `SET log_statement = 'none'`. pg_dump writes them as they are. The keys used are those of
+the user whose rights count: in a view, its owner. `oss_fdw.allowed_endpoints` limits where servers may connect to.
 
 ## Reading
 
 The parser is COPY's own. Nothing matches: a WARNING and no rows. Keys that end in "/" and empty objects are passed
 over. An object replaced while it is read is an error, and so is a compressed one whose table says none. Every error
-in a row names the object. `ANALYZE` samples at most oss_fdw.analyze_size; LIMIT, cancel and statement_timeout end
-transfers at once. `filepath 'a'` matches a, a.1, a.2, ... up to the first gap with `host`, and only a with `endpoint`.
+in a row names the object and the line; a value of a column that a statement does not need is not looked at, so
+count(*) passes over bad ones (not in a table that skips bad rows). `ANALYZE` samples at most oss_fdw.analyze_size;
+LIMIT, cancel and statement_timeout end transfers at once. `filepath 'a'` matches a, a.1, a.2, ... up to the first gap
+with `host`, and only a with `endpoint`.
 
 ## Writing
 
 INSERT and COPY FROM send multipart uploads, which are completed when the transaction commits; rolled back, cancelled
-or killed, it leaves no object. Savepoints count; PREPARE TRANSACTION is refused. Rows are not visible before the
-commit, to the transaction itself neither. UPDATE, DELETE and TRUNCATE are refused. Each statement makes objects of its
-own, never touches others, and none at all for no rows. Values are as COPY TO writes them with ISO dates, whatever the
-session has; generated columns have no field, as there. PostgreSQL checks NOT NULL and CHECK of no foreign table. Rows
-routed to several foreign partitions at once share oss_fdw.write_buffer. A name holds the number of its transaction:
+or killed, it leaves no object. Small objects are sent as a whole then, so it may be COMMIT that fails. Savepoints
+count; PREPARE TRANSACTION is refused. Rows are not visible before the commit, to the transaction itself neither.
+UPDATE, DELETE and TRUNCATE are refused. Each statement makes objects of its own, never touches others, and none at
+all for no rows. Values are as COPY TO writes them with ISO dates, whatever the session has; generated columns have no
+field, as there; the key of a partition has one. PostgreSQL checks NOT NULL and CHECK of no foreign table. Rows routed
+to several foreign partitions at once share oss_fdw.write_buffer. A name holds the number of its transaction:
 
     dir/table_20260102030405_N_seg-1_0.csv.gz        endpoint; then _1, _2
     dir/table_820594800000000_N                      host; then .1, .2
+
+With a prefix, it stands for dir/table (endpoint) or for dir/ (host).
 
 What a crash leaves (uploads; objects of a transaction that had not ended) is told by such names: scans of the same
 cluster skip it, and its next write to the place removes it. `oss_fdw.sweep` is all, uploads or off; by hand, also

@@ -152,6 +152,7 @@ static bool nothing_found(const struct tm_cred_chain *c, struct tm_buffer *looke
   const char *places = tm_buffer_cstr(looked);
   tm_error_set(err, TM_EAUTH, "no credentials for %s: looked at %s", oss ? "oss" : "s3",
                places != NULL ? places : "nothing");
+  memcpy(err->code, "no-key", 7);
   tm_error_hint(err, "set %s, or give anonymous = true for a public bucket",
                 oss ? "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET"
                     : "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");

@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
@@ -146,8 +147,11 @@ static void check_rights(const struct fdw_table *t, ForeignServer *server,
     ereport(ERROR,
             (errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
              errmsg("no access key for server \"%s\"", server->servername),
-             errhint("CREATE USER MAPPING FOR ... SERVER %s OPTIONS (id ..., key ...)",
-                     server->servername)));
+             errdetail("There is no user mapping for \"%s\", nor for PUBLIC.",
+                       GetUserNameFromId(t->userid, false)),
+             errhint("CREATE USER MAPPING FOR %s SERVER %s OPTIONS (id ..., key ...)",
+                     quote_identifier(GetUserNameFromId(t->userid, false)),
+                     quote_identifier(server->servername))));
 }
 
 /* ---- opening ---- */

@@ -300,12 +300,16 @@ static const char *window(const struct fdw_table *t, const char *prefix,
 static void warn(struct place *p, const struct tm_error *err, const char *what)
 {
   struct tm_error copy = *err;
+  if (strcmp(err->code, "NoSuchBucket") == 0 || strcmp(err->code, "no-key") == 0)
+    return; /* as the write itself is about to say */
   if (err->kind == TM_EAUTH) {
     if (p->refused)
       return;
     p->refused = true;
-    tm_error_hint(&copy, "these keys may not list or remove there; SET oss_fdw.sweep = "
-                         "'off' (or 'uploads') to do without");
+    if (strcmp(err->code, "InvalidAccessKeyId") != 0 &&
+        strcmp(err->code, "SignatureDoesNotMatch") != 0)
+      tm_error_hint(&copy, "these keys may not list or remove there; SET oss_fdw.sweep = "
+                           "'off' (or 'uploads') to do without");
   }
   fdw_warn(&copy, what);
 }

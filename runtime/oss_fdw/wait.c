@@ -131,13 +131,23 @@ static char *detail_of(const struct tm_error *err)
                   own != NULL ? own : "");
 }
 
+/* NULL: there is none. The library tells of its own options where SQL has others. */
+static const char *hint_of(const struct tm_error *err)
+{
+  if (strcmp(err->code, "no-key") == 0)
+    return "CREATE USER MAPPING FOR ... SERVER ... OPTIONS (id ..., key ...), or give "
+           "the "
+           "server profile, role_name or anonymous.";
+  return err->hint[0] != '\0' ? sentence(err->hint) : NULL;
+}
+
 void fdw_raise(const struct tm_error *err)
 {
   if (err->kind == TM_ECANCELED)
     CHECK_FOR_INTERRUPTS();
   char *message = fdw_text(err->message);
   char *detail = detail_of(err);
-  char *hint = err->hint[0] != '\0' ? sentence(err->hint) : NULL;
+  const char *hint = hint_of(err);
   ereport(ERROR, (errcode(fdw_sqlstate(err)), errmsg("%s", message),
                   detail != NULL ? errdetail("%s", detail) : 0,
                   hint != NULL ? errhint("%s", hint) : 0));
@@ -148,7 +158,7 @@ void fdw_warn(const struct tm_error *err, const char *what)
 {
   char *message = fdw_text(err->message);
   char *detail = detail_of(err);
-  char *hint = err->hint[0] != '\0' ? sentence(err->hint) : NULL;
+  const char *hint = hint_of(err);
   ereport(WARNING,
           (errcode(fdw_sqlstate(err)),
            what != NULL ? errmsg("%s: %s", what, message) : errmsg("%s", message),

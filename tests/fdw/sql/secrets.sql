@@ -165,6 +165,7 @@ ALTER SERVER ossd OPTIONS (ADD anonymous 'true');
 SELECT trial('SELECT count(*) FROM three');
 ALTER SERVER ossd OPTIONS (DROP anonymous);
 ALTER SERVER ossd OWNER TO regress_oss_user;
+\set VERBOSITY terse
 SELECT count(*) FROM three;
 
 SET client_min_messages = warning;
