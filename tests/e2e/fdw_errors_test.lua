@@ -522,7 +522,7 @@ local function stalled(options)
   local server = f:server("rds", options, o:behind(relay.url))
   local t, dir = place("rds", { oss_flush_block_size = "1" }, nil, server)
   f.objects:put(dir .. "k", lines(100000))
-  return relay, t, dir
+  return relay, t, dir, server
 end
 
 function TestStall.test_the_slowest_rate_is_honoured()
@@ -557,26 +557,30 @@ local WAITS = {
   function_list = function(relay) relay:tell "stall" return "SELECT * FROM oss_fdw_list_file('%s')" end,
 }
 
+-- Of two sessions that wait one ends by its statement_timeout and one by a cancel.
 for name, prepare in pairs(WAITS) do
-  TestStall["test_statement_timeout_ends_" .. name] = function()
-    local relay <close>, t = stalled()
-    local sql = prepare(relay):format(t)
-    f.conn:exec "SET statement_timeout = '400ms'"
-    local e = within(2.4 + (LONGEST[name] or 0), f.fails, f, "57014", sql)
-    f.conn:exec "RESET statement_timeout"
-    lu.assertStrContains(e.message, "statement timeout")
-  end
-
-  TestStall["test_a_cancel_ends_" .. name] = function()
-    local relay <close>, t = stalled()
-    local sql = prepare(relay):format(t)
-    local s <close> = f:session { sql }
-    s:reach(1)
+  TestStall["test_a_timeout_and_a_cancel_end_" .. name] = function()
+    local relay <close>, t, dir, server = stalled()
+    local other = f:foreign(server, TEXT, { dir = dir, format = "csv", oss_flush_block_size = "1" })
+    local sql = prepare(relay)
+    local started = fdw.now()
+    local timed <close> = f:session { "SET statement_timeout = '400ms'", sql:format(t) }
+    local canceled <close> = f:session { sql:format(other) }
+    timed:reach(2)
+    canceled:reach(1)
     fdw.sleep(0.4)
-    f.conn:query("SELECT pg_cancel_backend($1)", s.pid)
-    local r = within(2 + (LONGEST[name] or 0), s.result, s, 10)
-    lu.assertEquals(r.code, "57014")
+    local asked = fdw.now()
+    f.conn:query("SELECT pg_cancel_backend($1)", canceled.pid)
+    local r = canceled:result(10)
+    local took = (fdw.now() - asked) / 1000
+    lu.assertEquals(r.code, "57014", r.message)
     lu.assertStrContains(r.message, "user request")
+    lu.assertTrue(took < (2 + (LONGEST[name] or 0)) * fdw.SLOW, ("took %.1f s"):format(took))
+    r = timed:result(10)
+    took = (fdw.now() - started) / 1000
+    lu.assertEquals(r.code, "57014", r.message)
+    lu.assertStrContains(r.message, "statement timeout")
+    lu.assertTrue(took < (3 + (LONGEST[name] or 0)) * fdw.SLOW, ("took %.1f s"):format(took))
   end
 end
 

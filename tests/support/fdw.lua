@@ -206,10 +206,8 @@ Relay.__close = Relay.close
 --- A number from /proc/PID/status: RssAnon, VmHWM (kB), Threads; nil when the process is gone.
 function fdw.status(pid, field)
   local f <close> = io.open(("/proc/%d/status"):format(pid))
-  for line in f and f:lines() or function() end do
-    local n = line:match("^" .. field .. ":%s*(%d+)")
-    if n then return tonumber(n) end
-  end
+  local text = f and f:read "a" -- nil, too, when the process ends just now
+  return text and tonumber(text:match("\n" .. field .. ":%s*(%d+)"))
 end
 
 --- How many entries /proc/PID/`what` has: fd, task.
