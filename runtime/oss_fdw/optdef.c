@@ -289,6 +289,12 @@ char *fdw_option_lower(List *options, const char *name)
   return out;
 }
 
+const char *fdw_server_endpoint(List *options)
+{
+  const char *host = fdw_option(options, "host");
+  return host != NULL ? host : fdw_option(options, "endpoint");
+}
+
 bool fdw_server_is_s3(List *options, const char *endpoint)
 {
   const char *protocol = fdw_option_lower(options, "protocol");

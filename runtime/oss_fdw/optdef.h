@@ -39,6 +39,9 @@ const char *fdw_option(List *options, const char *name);
 /* The same in lower case (of a value that is one word of a list); palloc'd. */
 char *fdw_option_lower(List *options, const char *name);
 
+/* A server's host or endpoint, or NULL: it has neither. */
+const char *fdw_server_endpoint(List *options);
+
 /* Whether a server speaks S3: `protocol`, else whether the endpoint is Amazon's. */
 bool fdw_server_is_s3(List *options, const char *endpoint);
 

@@ -137,10 +137,8 @@ static List *replace(List *copy, const char *name, Node *value)
 
 static void read_server(struct fdw_table *t, ForeignServer *server, List *options)
 {
-  const char *host = fdw_option(server->options, "host");
-  const char *endpoint = fdw_option(server->options, "endpoint");
-  t->dialect = host != NULL ? FDW_RDS : FDW_ADBPG;
-  t->endpoint = host != NULL ? host : endpoint;
+  t->dialect = fdw_option(server->options, "host") != NULL ? FDW_RDS : FDW_ADBPG;
+  t->endpoint = fdw_server_endpoint(server->options);
   if (t->endpoint == NULL)
     ereport(ERROR,
             (errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),

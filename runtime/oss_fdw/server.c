@@ -56,6 +56,7 @@ struct fdw_store {
 static dlist_head stores = DLIST_STATIC_INIT(stores);
 static int idle_count;
 static bool watching;
+static uint32 changes; /* of servers and mappings, as far as this session has heard */
 
 /* ---- rights ---- */
 
@@ -127,18 +128,18 @@ static void check_owner(ForeignServer *server, const char *what)
                               "\"pg_read_server_files\".")));
 }
 
-static void check_rights(const struct fdw_table *t, ForeignServer *server,
-                         const struct keys *keys)
+static void check_rights(ForeignServer *server, const struct keys *keys)
 {
+  const char *endpoint = fdw_server_endpoint(server->options);
   static const char *const files[] = {"ca_file", "proxy", "profile", "role_name"};
   for (size_t i = 0; i < lengthof(files); i++)
     if (fdw_option(server->options, files[i]) != NULL)
       check_owner(server, psprintf("the option \"%s\"", files[i]));
-  if (!fdw_endpoint_allowed(t->endpoint))
+  if (!fdw_endpoint_allowed(endpoint))
     ereport(
         ERROR,
         (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-         errmsg("endpoint \"%s\" is not allowed", t->endpoint),
+         errmsg("endpoint \"%s\" is not allowed", endpoint),
          errhint("A superuser may add it to the setting oss_fdw.allowed_endpoints.")));
   bool other = fdw_option(server->options, "profile") != NULL ||
                fdw_option(server->options, "role_name") != NULL ||
@@ -176,11 +177,12 @@ static const char *signature_of(const struct tm_oss_opts *opts, const char *buck
 static struct tm_oss *open_store(const struct fdw_table *t, ForeignServer *server,
                                  const struct keys *keys, struct tm_error *err)
 {
-  List *o = server->options;
-  bool own = keys->id != NULL;
+  List *o = server->options; /* not the table's copy, which may be older */
+  const char *endpoint = fdw_server_endpoint(o);
+  bool own = keys->id != NULL, s3 = fdw_server_is_s3(o, endpoint);
   struct tm_oss_opts opts = {
-      .url = psprintf("%s://%s", t->s3 ? "s3" : "oss", t->bucket),
-      .endpoint = t->endpoint,
+      .url = psprintf("%s://%s", s3 ? "s3" : "oss", t->bucket),
+      .endpoint = endpoint,
       .region = fdw_option(o, "region"),
       .addressing = fdw_option_lower(o, "addressing"),
       .signature = fdw_option_lower(o, "signature"),
@@ -200,7 +202,7 @@ static struct tm_oss *open_store(const struct fdw_table *t, ForeignServer *serve
           number(o, "oss_dns_cache_timeout", "dns_cache_timeout", DNS_CACHE_S),
       .cleanup_timeout_ms = CLEANUP_MS,
   };
-  if (!t->s3 && opts.signature == NULL && !opts.anonymous)
+  if (!s3 && opts.signature == NULL && !opts.anonymous)
     opts.signature = signature_of(&opts, t->bucket);
   return tm_oss_open(&opts, err);
 }
@@ -248,6 +250,7 @@ static void invalidate(Datum arg, int cache, uint32 hash)
 {
   dlist_iter i;
   (void)arg;
+  changes++;
   dlist_foreach(i, &stores)
   {
     struct fdw_store *s = dlist_container(struct fdw_store, node, i.cur);
@@ -295,14 +298,17 @@ static struct fdw_store *find(const struct fdw_table *t, Oid mapping)
 
 struct fdw_store *fdw_store_acquire(const struct fdw_table *t)
 {
-  ForeignServer *server = GetForeignServer(t->serverid);
   struct keys keys;
   watch();
+  uint32 before = changes;
+  ForeignServer *server = GetForeignServer(t->serverid);
   find_keys(t, server, &keys);
-  check_rights(t, server, &keys);
+  check_rights(server, &keys);
   struct fdw_store *s = find(t, keys.mapping);
-  if (s == NULL)
+  if (s == NULL) {
     s = make(t, server, &keys);
+    s->stale = changes != before; /* it may be made of what is past */
+  }
   forget_keys(server, &keys);
   fdw_store_retain(s);
   dlist_move_head(&stores, &s->node);
