@@ -45,7 +45,7 @@ bool fdw_wrapper_is_ours(Oid fdwid)
   return ours;
 }
 
-bool fdw_table_is_ours(Oid relid)
+static bool is_ours(Oid relid)
 {
   if (get_rel_relkind(relid) != RELKIND_FOREIGN_TABLE)
     return false;
@@ -261,7 +261,7 @@ static void read_tolerance(struct fdw_table *t, List *options)
 struct fdw_table *fdw_table_get(Oid relid, Oid userid)
 {
   struct fdw_table *t = palloc0(sizeof *t);
-  if (!fdw_table_is_ours(relid)) {
+  if (!is_ours(relid)) {
     char *name = get_rel_name(relid);
     ereport(ERROR,
             (errcode(ERRCODE_WRONG_OBJECT_TYPE),

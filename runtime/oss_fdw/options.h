@@ -74,9 +74,6 @@ struct fdw_table { /* every pointer is palloc'd with it */
 */
 struct fdw_table *fdw_table_get(Oid relid, Oid userid);
 
-/* Whether `relid` is a foreign table whose wrapper is ours. */
-bool fdw_table_is_ours(Oid relid);
-
 /* Whether a foreign-data wrapper's handler is ours, whatever the wrapper is called. */
 bool fdw_wrapper_is_ours(Oid fdwid);
 

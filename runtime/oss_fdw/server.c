@@ -128,7 +128,8 @@ static void check_owner(ForeignServer *server, const char *what)
                               "\"pg_read_server_files\".")));
 }
 
-static void check_rights(ForeignServer *server, const struct keys *keys)
+static void check_rights(const struct fdw_table *t, ForeignServer *server,
+                         const struct keys *keys)
 {
   const char *endpoint = fdw_server_endpoint(server->options);
   static const char *const files[] = {"ca_file", "proxy", "profile", "role_name"};
@@ -296,33 +297,6 @@ static struct fdw_store *find(const struct fdw_table *t, Oid mapping)
   return NULL;
 }
 
-struct fdw_store *fdw_store_acquire(const struct fdw_table *t)
-{
-  struct keys keys;
-  watch();
-  uint32 before = changes;
-  ForeignServer *server = GetForeignServer(t->serverid);
-  find_keys(t, server, &keys);
-  check_rights(server, &keys);
-  struct fdw_store *s = find(t, keys.mapping);
-  if (s == NULL) {
-    s = make(t, server, &keys);
-    s->stale = changes != before; /* it may be made of what is past */
-  }
-  forget_keys(server, &keys);
-  fdw_store_retain(s);
-  dlist_move_head(&stores, &s->node);
-  trim();
-  return s;
-}
-
-struct fdw_store *fdw_store_acquire_in(MemoryContext cxt, const struct fdw_table *t)
-{
-  struct fdw_store *s = fdw_store_acquire(t);
-  fdw_own(cxt, fdw_store_release_cb, s);
-  return s;
-}
-
 struct tm_oss *fdw_store_oss(struct fdw_store *store)
 {
   return store->oss;
@@ -345,7 +319,34 @@ void fdw_store_release(struct fdw_store *store)
   }
 }
 
-void fdw_store_release_cb(void *store)
+static struct fdw_store *acquire(const struct fdw_table *t)
+{
+  struct keys keys;
+  watch();
+  uint32 before = changes;
+  ForeignServer *server = GetForeignServer(t->serverid);
+  find_keys(t, server, &keys);
+  check_rights(t, server, &keys);
+  struct fdw_store *s = find(t, keys.mapping);
+  if (s == NULL) {
+    s = make(t, server, &keys);
+    s->stale = changes != before; /* it may be made of what is past */
+  }
+  forget_keys(server, &keys);
+  fdw_store_retain(s);
+  dlist_move_head(&stores, &s->node);
+  trim();
+  return s;
+}
+
+static void release_cb(void *store)
 {
   fdw_store_release(store);
+}
+
+struct fdw_store *fdw_store_acquire_in(MemoryContext cxt, const struct fdw_table *t)
+{
+  struct fdw_store *s = acquire(t);
+  fdw_own(cxt, release_cb, s);
+  return s;
 }

@@ -16,13 +16,10 @@
 struct fdw_store;
 
 /*
-** A counted reference; talks to nobody. Raises: no credentials, an endpoint that
-** oss_fdw.allowed_endpoints does not list, options that only a server of a privileged owner
-** may have, what tm_oss_open refuses.
+** A counted reference, released by the reset of `cxt`; talks to nobody. Raises: no credentials,
+** an endpoint that oss_fdw.allowed_endpoints does not list, options that only a server of a
+** privileged owner may have, what tm_oss_open refuses.
 */
-struct fdw_store *fdw_store_acquire(const struct fdw_table *t);
-
-/* The same, released by the reset of `cxt`: nothing more to do, whatever is raised. */
 struct fdw_store *fdw_store_acquire_in(MemoryContext cxt, const struct fdw_table *t);
 
 /* The store behind it; may be used from any thread while the reference is held. */
@@ -32,9 +29,6 @@ struct tm_oss *fdw_store_oss(struct fdw_store *store);
 ** backend's own thread. */
 void fdw_store_retain(struct fdw_store *store);
 void fdw_store_release(struct fdw_store *store);
-
-/* fdw_store_release in the shape of a reset callback (see fdw_own). */
-void fdw_store_release_cb(void *store);
 
 /* Whether `roleid` may name files, profiles and instance roles of the server's host: a
 ** superuser or a member of pg_read_server_files. */

@@ -96,7 +96,8 @@ static void bad_endpoint(const char *name, const char *value)
 /* The endpoint and what is told of it, whatever the bucket. */
 static void check_address(List *options)
 {
-  const char *host = fdw_server_endpoint(options);
+  bool rds = fdw_option(options, "host") != NULL;
+  const char *host = fdw_option(options, rds ? "host" : "endpoint");
   bool s3 = fdw_server_is_s3(options, host);
   struct tm_oss_opts opts = {.endpoint = host,
                              .region = fdw_option(options, "region"),

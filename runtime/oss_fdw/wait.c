@@ -197,18 +197,6 @@ void fdw_wait(int fd)
   CHECK_FOR_INTERRUPTS();
 }
 
-bool fdw_wait_for(int fd, int timeout_ms)
-{
-  int64_t deadline = tm_clock_deadline(timeout_ms);
-  for (;;) {
-    int64_t left = tm_clock_left(deadline);
-    bool readable = wait_once(fd, (int)left);
-    CHECK_FOR_INTERRUPTS();
-    if (readable || left == 0)
-      return readable;
-  }
-}
-
 /* ---- tasks ---- */
 
 struct run {

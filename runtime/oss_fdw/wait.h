@@ -37,9 +37,6 @@ bool fdw_run_for(fdw_task *task, void *data, int timeout_ms, struct tm_error *er
 ** again in a loop. Does not read from fd. Everything the caller holds must be fdw_own'd. */
 void fdw_wait(int fd);
 
-/* The same for at most `timeout_ms`; false: that passed and fd is not readable. */
-bool fdw_wait_for(int fd, int timeout_ms);
-
 /*
 ** Raises `err` as an ERROR: SQLSTATE by kind (table in wait.c), the message; where the store
 ** answered, a detail `oss server returned error: StatusCode=..., ErrorCode=...,
