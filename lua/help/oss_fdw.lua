@@ -123,7 +123,7 @@ does not count there, cancelling does), and for its WAL even with synchronous_co
     oss_fdw.prefetch            24 MB: what a scan reads ahead
     oss_fdw.write_buffer        24 MB: parts in flight of a statement
     oss_fdw.analyze_size        256 MB
-    oss_fdw.error_log_size      16 MB of skipped rows a table
+    oss_fdw.error_log_size      16 MB of skipped rows a table (superusers)
 
 ## What is not as in Alibaba's
 

@@ -101,9 +101,9 @@ bool fdw_endpoint_allowed(const char *endpoint)
 /* ---- */
 
 static void define_size(const char *name, const char *what, int *variable, int otherwise,
-                        int most)
+                        int most, GucContext context)
 {
-  DefineCustomIntVariable(name, what, NULL, variable, otherwise, 1, most, PGC_USERSET,
+  DefineCustomIntVariable(name, what, NULL, variable, otherwise, 1, most, context,
                           GUC_UNIT_MB, NULL, NULL, NULL);
 }
 
@@ -121,13 +121,14 @@ void fdw_guc_init(void)
       "oss_fdw.sweep", "What an INSERT removes of transactions that did not commit.",
       NULL, &fdw_sweep, FDW_SWEEP_ALL, sweeps, PGC_USERSET, 0, NULL, NULL, NULL);
   define_size("oss_fdw.prefetch", "What one scan reads ahead.", &fdw_prefetch_mb, 24,
-              1024);
+              1024, PGC_USERSET);
   define_size("oss_fdw.write_buffer", "Parts in flight of one statement that writes.",
-              &fdw_write_buffer_mb, 24, 1024);
+              &fdw_write_buffer_mb, 24, 1024, PGC_USERSET);
   define_size("oss_fdw.analyze_size", "What ANALYZE reads of one table at most.",
-              &fdw_analyze_size_mb, 256, 1024 * 1024);
+              &fdw_analyze_size_mb, 256, 1024 * 1024, PGC_USERSET);
+  /* Of others' rows too, and of the data directory: whoever may read must not decide it. */
   define_size("oss_fdw.error_log_size", "Rejected rows that are kept of one table.",
-              &fdw_error_log_size_mb, 16, 1024);
+              &fdw_error_log_size_mb, 16, 1024, PGC_SUSET);
 #if PG_VERSION_NUM >= 150000
   MarkGUCPrefixReserved("oss_fdw");
 #else
