@@ -29,7 +29,8 @@ written, what `filepath` matches, EXPLAIN.
                 oss_connect_timeout, connect_timeout        one of them; to connect (10 s)
                 oss_dns_cache_timeout, dns_cache_timeout    how long an address is remembered (60 s)
                 oss_speed_limit, speed_limit                slower than so many byte/s (1024) ...
-                oss_speed_time, speed_time                  ... for so long is an error (15 s; 90 s with endpoint)
+                oss_speed_time, speed_time                  ... for so long ends one try of up to 5 (15 s; 90 s with
+                                                            endpoint)
                 protocol              oss or s3 (default: s3 if the endpoint has amazonaws.com in it, else oss)
                 region, addressing, signature, ca_file, proxy      as in `tidemill help connections`; signature is v1
                                       for OSS when no region is to be had
@@ -124,6 +125,8 @@ does not count there, cancelling does), and for its WAL even with synchronous_co
     oss_fdw.write_buffer        24 MB: parts in flight of a statement
     oss_fdw.analyze_size        256 MB
     oss_fdw.error_log_size      16 MB of skipped rows a table (superusers)
+
+In pg_stat_activity a session that waits for its store has the wait_event Extension (OssFdwTransfer from 17 on).
 
 ## What is not as in Alibaba's
 

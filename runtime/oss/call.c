@@ -455,7 +455,8 @@ static void name_failure(struct tm_call *call, struct tm_error *err)
   char name[TM_OSS_NAME_SIZE];
   if (err->kind == TM_ECANCELED || err->kind == TM_EMEMORY)
     return;
-  tm_oss_name(call->store, call->key, name);
+  const char *under = call->under != NULL && call->under[0] != '\0' ? call->under : NULL;
+  tm_oss_name(call->store, call->key != NULL ? call->key : under, name);
   struct tm_error inner = *err;
   snprintf(err->message, sizeof err->message, "cannot %s %s: %.380s", call->what, name,
            inner.message);

@@ -20,7 +20,8 @@ struct tm_call {
   struct tm_oss *store;
   const char *what; /* for messages: "put", "list" */
   const char *method;
-  const char *key; /* relative to the store's prefix; NULL: the bucket */
+  const char *key;   /* relative to the store's prefix; NULL: the bucket */
+  const char *under; /* of a listing, for messages: what keys begin with; or NULL, "" */
   const void *body;
   size_t body_len;
   bool has_body;

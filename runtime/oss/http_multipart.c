@@ -269,6 +269,7 @@ static bool uploads_page(struct tm_oss *store, const char *prefix,
   struct tm_call call = {.store = store,
                          .what = "list the uploads of",
                          .method = "GET",
+                         .under = prefix,
                          .error_in_200 = true,
                          .cleanup = cleanup,
                          .cancel = cancel};
