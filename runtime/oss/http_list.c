@@ -74,6 +74,10 @@ bool tm_http_list(struct tm_oss *store, const struct tm_oss_list_opts *opts,
   else if (opts->start_after != NULL && opts->start_after[0] != '\0')
     prefixed(&call, "start-after", opts->start_after);
   bool ok = tm_call_send(&call, err);
+  if (ok && token != NULL && page->next != NULL && strcmp(token, page->next) == 0) {
+    tm_error_set(err, TM_EPROTOCOL, "the store's listing does not come to an end");
+    ok = false;
+  }
   if (!ok)
     tm_oss_page_free(page);
   tm_call_free(&call);

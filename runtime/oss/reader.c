@@ -119,6 +119,16 @@ static bool take(void *data, const char *bytes, size_t n, struct tm_error *err)
   return true;
 }
 
+static bool differs(struct reader *r, const char *what, struct tm_error *err)
+{
+  char name[TM_OSS_NAME_SIZE];
+  tm_oss_name(r->store, r->key, name);
+  tm_error_set(err, TM_EINTEGRITY,
+               "%s is not the object that was expected: its %s differs", name, what);
+  tm_error_hint(err, "it was replaced or altered after it was written");
+  return false;
+}
+
 static bool fetch_range(struct reader *r, int64_t index, struct tm_error *err)
 {
   struct slot *slot = &r->slots[index % r->parallel];
@@ -144,6 +154,8 @@ static bool fetch_range(struct reader *r, int64_t index, struct tm_error *err)
                  r->key);
     ok = false;
   }
+  if (ok && info.size >= 0 && info.size != r->info.size)
+    ok = differs(r, "size", err);
   tm_slab_free(f.slab);
   if (!ok)
     return false;
@@ -187,16 +199,6 @@ static void *fetch_main(void *arg)
 }
 
 /* ---- starting ---- */
-
-static bool differs(struct reader *r, const char *what, struct tm_error *err)
-{
-  char name[TM_OSS_NAME_SIZE];
-  tm_oss_name(r->store, r->key, name);
-  tm_error_set(err, TM_EINTEGRITY,
-               "%s is not the object that was expected: its %s differs", name, what);
-  tm_error_hint(err, "it was replaced or altered after it was written");
-  return false;
-}
 
 /* What the object is, from the store, or from the caller when that says enough. */
 static bool look(struct reader *r, struct tm_error *err)

@@ -80,7 +80,7 @@ static void gather(struct gathering *g, const char *key, int64 size, int64 modif
                                              .size = size,
                                              .modified_ms = modified_ms,
                                              .etag = keep(g, etag)};
-  o->bytes += size;
+  o->bytes = size < PG_INT64_MAX - o->bytes ? o->bytes + size : PG_INT64_MAX;
 }
 
 /* ---- dir and prefix: a listing ---- */

@@ -570,6 +570,22 @@ static void a_reader_checks_the_crc_before_the_end(void **state)
   close_world(&w, 2);
 }
 
+static void a_reader_refuses_an_object_that_is_longer_than_it_was_said_to_be(void **state)
+{
+  (void)state;
+  WORLD(w, "s3://bucket", 5,
+        {.reply = "HTTP/1.1 206 Part\r\nETag: \"E\"\r\nContent-Range: bytes 0-2/5\r\n"
+                  "Content-Length: 3\r\n\r\nhel"});
+  struct tm_oss_reader_opts o = {.etag = "E", .has_size = true, .size = 3};
+  struct tm_source *r = tm_oss_reader_open(w.store, "k", &o, &w.err);
+  struct tm_slab *slab = NULL;
+  assert_non_null(r);
+  assert_int_equal(r->ops->read(r, &slab, &w.err), -1);
+  assert_int_equal(w.err.kind, TM_EINTEGRITY);
+  tm_source_close(r);
+  close_world(&w, 1);
+}
+
 static void a_head_error_comes_from_its_header(void **state)
 {
   (void)state;
@@ -616,6 +632,19 @@ static void a_truncated_listing_without_a_token_is_refused(void **state)
   struct tm_oss_page page = {0};
   assert_false(tm_oss_list(w.store, NULL, NULL, &page, NULL, &w.err));
   assert_int_equal(w.err.kind, TM_EPROTOCOL);
+  close_world(&w, 1);
+}
+
+static void a_listing_that_does_not_move_on_is_refused(void **state)
+{
+  (void)state;
+  WORLD(w, "s3://bucket", 5,
+        LIST("<IsTruncated>true</IsTruncated>"
+             "<NextContinuationToken>T</NextContinuationToken>"));
+  struct tm_oss_page page = {0};
+  assert_false(tm_oss_list(w.store, NULL, "T", &page, NULL, &w.err));
+  assert_int_equal(w.err.kind, TM_EPROTOCOL);
+  assert_null(page.next);
   close_world(&w, 1);
 }
 
@@ -708,9 +737,11 @@ int main(void)
       cmocka_unit_test(a_range_that_is_ignored_is_refused),
       cmocka_unit_test(a_reader_refuses_what_is_not_expected),
       cmocka_unit_test(a_reader_checks_the_crc_before_the_end),
+      cmocka_unit_test(a_reader_refuses_an_object_that_is_longer_than_it_was_said_to_be),
       cmocka_unit_test(a_head_error_comes_from_its_header),
       cmocka_unit_test(keys_of_s3_listings_are_decoded),
       cmocka_unit_test(a_truncated_listing_without_a_token_is_refused),
+      cmocka_unit_test(a_listing_that_does_not_move_on_is_refused),
       cmocka_unit_test(a_refused_part_aborts_the_upload),
       cmocka_unit_test(a_writer_closed_early_aborts_its_upload),
       cmocka_unit_test(a_writer_sends_nothing_before_its_first_part_is_full),
