@@ -36,7 +36,7 @@ written, what `filepath` matches, EXPLAIN.
                                       for OSS when no region is to be had
                 profile, role_name, anonymous                      keys from elsewhere, or none
     mapping     id, key
-    table       dir | prefix | filepath     one of them; dir ends in "/" and is not recursive
+    table       dir | prefix | filepath     one of them, no wildcards; dir ends in "/" and is not recursive
                 format                csv (default) or text
                 delimiter, quote, escape, null, header                 as COPY's; a tab is E'\t', header a boolean
                 encoding              default: the database's (host), the client's (endpoint)

@@ -425,5 +425,8 @@ void fdw_match_warn(const struct fdw_table *t, struct fdw_objects *o)
     appendStringInfo(&detail, "%s %d of transactions that are not committed",
                      o->empty > 0 ? " and" : ", but for", o->hidden);
   ereport(WARNING, (errmsg("no object matches foreign table \"%s\"", t->relname),
-                    errdetail("%s.", detail.data)));
+                    errdetail("%s.", detail.data),
+                    strpbrk(t->location, "*?") != NULL
+                        ? errhint("\"*\" and \"?\" stand for themselves.")
+                        : 0));
 }

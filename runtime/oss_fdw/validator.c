@@ -178,6 +178,9 @@ static void check_locator(List *options)
              NULL);
   const char *value = fdw_option(options, found);
   size_t n = strlen(value);
+  if (pg_strncasecmp(value, "oss://", 6) == 0 || pg_strncasecmp(value, "s3://", 5) == 0)
+    conflict(psprintf("invalid value for option \"%s\": \"%s\"", found, value),
+             "It is what keys begin with; the bucket has an option of its own.");
   if (strcmp(found, "dir") == 0) {
     if (value[n - 1] != '/')
       ereport(ERROR,

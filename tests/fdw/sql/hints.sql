@@ -16,6 +16,8 @@ EXCEPTION WHEN OTHERS THEN
   state := sqlstate;
 END $$;
 SELECT * FROM advice('SELECT * FROM t');
+CREATE FOREIGN TABLE wild (a int, b text) SERVER s OPTIONS (filepath 'data/*.csv');
+SELECT * FROM wild;
 -- https where there is none: no scheme means https
 ALTER SERVER s OPTIONS (SET endpoint :'naked');
 SELECT * FROM advice('SELECT * FROM t');

@@ -50,6 +50,7 @@ CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (filepath 'f', prefix 'p');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (prefix '/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (filepath 'f/');
+CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'oss://bucket/d/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dri 'd/');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', host 'a.example');
 CREATE FOREIGN TABLE t (a int) SERVER rds OPTIONS (dir 'd/', bucket 'No/bucket');
