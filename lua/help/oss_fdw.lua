@@ -72,6 +72,7 @@ text of CREATE and ALTER of servers and mappings too: in pg_stat_activity, in pg
 oss_fdw) and in the STATEMENT of errors. What log_statement and log_min_duration_statement log is the server's own:
 give keys in a session with `SET log_statement = 'none'`. pg_dump writes them as they are. The keys used are those of
 the user whose rights count: in a view, its owner. `oss_fdw.allowed_endpoints` limits where servers may connect to.
+USAGE on a server lets its holder make tables on all that its keys may reach, in other buckets too.
 
 ## Reading
 
