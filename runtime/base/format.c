@@ -215,3 +215,23 @@ bool tm_format_same_bytes(const struct tm_format *a, const struct tm_format *b)
          a->force_quote == b->force_quote && written(a->newline) == written(b->newline) &&
          strcmp(a->encoding, b->encoding) == 0 && a->unchecked == b->unchecked;
 }
+
+char tm_format_escape(char c)
+{
+  switch (c) {
+  case '\b':
+    return 'b';
+  case '\f':
+    return 'f';
+  case '\n':
+    return 'n';
+  case '\r':
+    return 'r';
+  case '\t':
+    return 't';
+  case '\v':
+    return 'v';
+  default:
+    return 0;
+  }
+}

@@ -56,6 +56,10 @@ struct tm_format_opts {
 bool tm_format_parse(struct tm_format *format, const struct tm_format_opts *opts,
                      struct tm_error *err) TM_MUSTCHECK;
 
+/* The letter that stands for a control character after a backslash in the text format, or 0
+** when it has none. */
+char tm_format_escape(char c);
+
 /* Whether a record written in one is the same bytes in the other (headers aside). */
 bool tm_format_same_bytes(const struct tm_format *a, const struct tm_format *b);
 

@@ -30,6 +30,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "base/format.h"
 #include "oss_fdw/wait.h"
 
 #if PG_VERSION_NUM < 140000 /* before, they returned nothing */
@@ -181,24 +182,22 @@ static char *room_escaped(const struct fdw_rowtext *r, const uint8 *classes,
   return room(slab, more + 2);
 }
 
-/* The letter that stands for a control character after a backslash, else the byte. */
-static char escape_letter(char c)
+/* Copies the string with an `escape` before each byte of the class; `letters`: control
+** characters then become letters. Returns where it ends. */
+static char *copy_escaped(const struct fdw_rowtext *r, const uint8 *classes,
+                          const char *s, const char *end, char escape, bool letters,
+                          char *to)
 {
-  switch (c) {
-  case '\b':
-    return 'b';
-  case '\f':
-    return 'f';
-  case '\n':
-    return 'n';
-  case '\r':
-    return 'r';
-  case '\t':
-    return 't';
-  case '\v':
-    return 'v';
-  default:
-    return c;
+  for (;;) {
+    const char *stop = find(r, classes, s, end);
+    memcpy(to, s, (size_t)(stop - s));
+    to += stop - s;
+    if (stop == end)
+      return to;
+    char letter = letters ? tm_format_escape(*stop) : 0;
+    *to++ = escape;
+    *to++ = letter != 0 ? letter : *stop;
+    s = stop + 1;
   }
 }
 
@@ -207,17 +206,7 @@ static void add_text(const struct fdw_rowtext *r, const char *s, size_t n,
 {
   s = encode(r, s, &n);
   char *to = room_escaped(r, r->special, s, n, slab, start);
-  const char *end = s + n;
-  for (;;) {
-    const char *stop = find(r, r->special, s, end);
-    memcpy(to, s, (size_t)(stop - s));
-    to += stop - s;
-    if (stop == end)
-      break;
-    *to++ = '\\';
-    *to++ = escape_letter(*stop);
-    s = stop + 1;
-  }
+  to = copy_escaped(r, r->special, s, s + n, '\\', true, to);
   slab->len = (size_t)(to - slab->data);
 }
 
@@ -225,18 +214,8 @@ static void add_quoted(const struct fdw_rowtext *r, const char *s, size_t n,
                        struct tm_slab *slab, size_t start)
 {
   char *to = room_escaped(r, r->inner, s, n, slab, start);
-  const char *end = s + n;
   *to++ = r->table->quote;
-  for (;;) {
-    const char *stop = find(r, r->inner, s, end);
-    memcpy(to, s, (size_t)(stop - s));
-    to += stop - s;
-    if (stop == end)
-      break;
-    *to++ = r->table->escape;
-    *to++ = *stop;
-    s = stop + 1;
-  }
+  to = copy_escaped(r, r->inner, s, s + n, r->table->escape, false, to);
   *to++ = r->table->quote;
   slab->len = (size_t)(to - slab->data);
 }

@@ -135,22 +135,8 @@ bool tm_rowtext_read(const struct tm_format *format, const char *bytes, size_t l
 /* The letter after the backslash for this byte, or 0 when it stands for itself. */
 static char escape_of(const struct tm_format *f, char c)
 {
-  switch (c) {
-  case '\b':
-    return 'b';
-  case '\f':
-    return 'f';
-  case '\n':
-    return 'n';
-  case '\r':
-    return 'r';
-  case '\t':
-    return 't';
-  case '\v':
-    return 'v';
-  default:
-    return c == '\\' || c == f->delimiter ? c : 0;
-  }
+  char letter = tm_format_escape(c);
+  return letter != 0 ? letter : c == '\\' || c == f->delimiter ? c : 0;
 }
 
 bool tm_rowtext_write(const struct tm_format *format, const struct tm_field *fields,

@@ -41,28 +41,6 @@ static int stop_servers(void **state)
 
 /* ---- what the bucket has ---- */
 
-static size_t count_objects(struct tm_oss *store)
-{
-  struct tm_oss_list_opts all = {0};
-  struct tm_oss_page page = {0};
-  struct tm_error err;
-  assert_true(tm_oss_list(store, &all, NULL, &page, NULL, &err));
-  assert_null(page.next);
-  size_t count = page.count;
-  tm_oss_page_free(&page);
-  return count;
-}
-
-static size_t count_uploads(struct tm_oss *store)
-{
-  struct tm_oss_uploads uploads;
-  struct tm_error err;
-  assert_true(tm_oss_multipart_uploads(store, "", &uploads, NULL, &err));
-  size_t count = uploads.count;
-  tm_oss_uploads_free(&uploads);
-  return count;
-}
-
 static void assert_empty(struct tm_oss *store)
 {
   assert_int_equal(count_objects(store), 0);

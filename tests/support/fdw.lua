@@ -322,6 +322,17 @@ function fdw.no_secret(text, where)
   end
 end
 
+--- Fails if the server ever crashed but by a SIGKILL, or if its log has a secret; returns the log.
+function fdw.sound(pid, uri)
+  local log = fdw.log(pid)
+  for number in log:gmatch "was terminated by signal (%d+)" do lu.assertEquals(number, "9") end
+  lu.assertNotStrContains(log, "PANIC:")
+  lu.assertNotStrContains(log, "TRAP:")
+  fdw.no_secret(log, "the server's log")
+  lu.assertEquals(tonumber(pg.connect(uri):value "SELECT 1"), 1)
+  return log
+end
+
 -- ---- a database with foreign tables ----
 
 ---@class fdw.Lab
