@@ -17,18 +17,17 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
-#include "funcapi.h"
-#include "mb/pg_wchar.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/tuplestore.h"
 #include "utils/varlena.h"
 
 #include "oss_fdw/errlog.h"
 #include "oss_fdw/match.h"
 #include "oss_fdw/options.h"
+#include "oss_fdw/result.h"
 #include "oss_fdw/server.h"
 
 PGDLLEXPORT Datum oss_fdw_list_file(PG_FUNCTION_ARGS);
@@ -39,35 +38,6 @@ PG_FUNCTION_INFO_V1(oss_fdw_list_file);
 PG_FUNCTION_INFO_V1(get_oss_table_meta);
 PG_FUNCTION_INFO_V1(gp_read_error_log);
 PG_FUNCTION_INFO_V1(gp_truncate_error_log);
-
-/* ---- sets of rows ---- */
-
-struct result {
-  Tuplestorestate *rows;
-  TupleDesc desc;
-};
-
-/* The function returns what is put into the result. */
-static struct result begin_result(FunctionCallInfo fcinfo)
-{
-  ReturnSetInfo *info = (ReturnSetInfo *)fcinfo->resultinfo;
-  struct result result;
-  if (info == NULL || !IsA(info, ReturnSetInfo) ||
-      (info->allowedModes & SFRM_Materialize) == 0)
-    ereport(ERROR,
-            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-             errmsg("set-valued function called in context that cannot accept a set")));
-  MemoryContext old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-  if (get_call_result_type(fcinfo, NULL, &result.desc) != TYPEFUNC_COMPOSITE)
-    elog(ERROR, "return type must be a row type");
-  result.rows = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0,
-                                      false, work_mem);
-  info->returnMode = SFRM_Materialize;
-  info->setResult = result.rows;
-  info->setDesc = result.desc;
-  MemoryContextSwitchTo(old);
-  return result;
-}
 
 /* ---- the table asked for ---- */
 
@@ -105,20 +75,8 @@ static bool is_owner_of_database(void)
 
 /* ---- objects ---- */
 
-static Datum text_of(const char *utf8)
-{
-  return CStringGetTextDatum(pg_any_to_server(utf8, (int)strlen(utf8), PG_UTF8));
-}
-
-/* Unix milliseconds as a timestamptz. */
-static Datum time_of(int64 ms)
-{
-  const int64 days = POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE;
-  return TimestampTzGetDatum((ms - days * SECS_PER_DAY * 1000) * 1000);
-}
-
 /* The objects of the table as rows of (name, size), with `all` also (etag, modified). */
-static void put_objects(const struct result *result, Oid relid, bool all)
+static void put_objects(const struct fdw_result *result, Oid relid, bool all)
 {
   check_select(relid);
   struct fdw_table *t = fdw_table_get(relid, InvalidOid);
@@ -126,15 +84,15 @@ static void put_objects(const struct result *result, Oid relid, bool all)
   const struct fdw_objects *objects = fdw_match(t, store);
   for (int i = 0; i < objects->count; i++) {
     const struct fdw_object *o = &objects->items[i];
-    Datum values[4] = {text_of(o->key), Int64GetDatum(o->size)};
+    Datum values[4] = {fdw_result_text(o->key), Int64GetDatum(o->size)};
     bool nulls[4] = {false};
     if (all) {
-      values[2] = text_of(o->etag);
-      values[3] = time_of(o->modified_ms);
+      values[2] = fdw_result_text(o->etag);
+      values[3] = fdw_result_time(o->modified_ms);
       nulls[2] = o->etag[0] == '\0';
       nulls[3] = o->modified_ms < 0;
     }
-    tuplestore_putvalues(result->rows, result->desc, values, nulls);
+    fdw_result_put(result, values, nulls);
   }
 }
 
@@ -142,7 +100,7 @@ Datum oss_fdw_list_file(PG_FUNCTION_ARGS)
 {
   const char *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
   const char *schema = text_to_cstring(PG_GETARG_TEXT_PP(1));
-  struct result result = begin_result(fcinfo);
+  struct fdw_result result = fdw_result_begin(fcinfo);
   Oid relid = get_relname_relid(name, LookupExplicitNamespace(schema, false));
   if (!OidIsValid(relid))
     ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
@@ -154,7 +112,7 @@ Datum oss_fdw_list_file(PG_FUNCTION_ARGS)
 Datum get_oss_table_meta(PG_FUNCTION_ARGS)
 {
   text *name = PG_GETARG_TEXT_PP(0);
-  struct result result = begin_result(fcinfo);
+  struct fdw_result result = fdw_result_begin(fcinfo);
   RangeVar *relation = makeRangeVarFromNameList(textToQualifiedNameList(name));
   put_objects(&result, RangeVarGetRelid(relation, NoLock, false), true);
   return (Datum)0;
@@ -164,7 +122,7 @@ Datum get_oss_table_meta(PG_FUNCTION_ARGS)
 
 Datum gp_read_error_log(PG_FUNCTION_ARGS)
 {
-  struct result result = begin_result(fcinfo);
+  struct fdw_result result = fdw_result_begin(fcinfo);
   Oid relid = find_table(PG_GETARG_TEXT_PP(0));
   if (!OidIsValid(relid))
     return (Datum)0;

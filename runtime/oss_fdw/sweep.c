@@ -15,8 +15,6 @@
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "fmgr.h"
-#include "funcapi.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -27,6 +25,7 @@
 #include "oss_fdw/guc.h"
 #include "oss_fdw/name.h"
 #include "oss_fdw/options.h"
+#include "oss_fdw/result.h"
 #include "oss_fdw/server.h"
 #include "oss_fdw/sweep.h"
 #include "oss_fdw/wait.h"
@@ -376,36 +375,13 @@ static void check_owner(Oid relid, const struct fdw_table *t)
     aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_FOREIGN_TABLE, t->relname);
 }
 
-static Tuplestorestate *begin_result(FunctionCallInfo fcinfo, TupleDesc *desc)
-{
-  ReturnSetInfo *rsinfo = (ReturnSetInfo *)fcinfo->resultinfo;
-  if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
-      !(rsinfo->allowedModes & SFRM_Materialize))
-    ereport(ERROR,
-            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-             errmsg("set-valued function called in context that cannot accept a set")));
-  MemoryContext before = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-  if (get_call_result_type(fcinfo, NULL, desc) != TYPEFUNC_COMPOSITE)
-    elog(ERROR, "return type must be a row type");
-  Tuplestorestate *rows = tuplestore_begin_heap(
-      (rsinfo->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
-  rsinfo->returnMode = SFRM_Materialize;
-  rsinfo->setResult = rows;
-  rsinfo->setDesc = *desc;
-  MemoryContextSwitchTo(before);
-  return rows;
-}
-
-static void put_row(Tuplestorestate *rows, TupleDesc desc, const struct thing *t)
+static void put_row(const struct fdw_result *result, const struct thing *t)
 {
   bool is_upload = t->upload_id != NULL;
-  char *key = pg_any_to_server(t->key, (int)strlen(t->key), PG_UTF8);
-  int64 started =
-      t->started_ms * 1000 - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
   Datum values[] = {CStringGetTextDatum(is_upload ? "upload" : "object"),
-                    CStringGetTextDatum(key), TimestampTzGetDatum(started)};
+                    fdw_result_text(t->key), fdw_result_time(t->started_ms)};
   bool nulls[] = {false, false, !is_upload || t->started_ms <= 0};
-  tuplestore_putvalues(rows, desc, values, nulls);
+  fdw_result_put(result, values, nulls);
 }
 
 static int64_t unix_ms(TimestampTz when)
@@ -418,8 +394,7 @@ Datum oss_fdw_sweep(PG_FUNCTION_ARGS)
 {
   Oid relid = PG_GETARG_OID(0);
   struct tm_error err;
-  TupleDesc desc;
-  Tuplestorestate *rows = begin_result(fcinfo, &desc);
+  struct fdw_result result = fdw_result_begin(fcinfo);
   struct fdw_table *t = fdw_table_get(relid, InvalidOid);
   check_owner(relid, t);
   PreventCommandDuringRecovery("oss_fdw_sweep()");
@@ -441,6 +416,6 @@ Datum oss_fdw_sweep(PG_FUNCTION_ARGS)
     fdw_raise(&err);
   for (size_t i = 0; i < s->count; i++)
     if (s->things[i].removed)
-      put_row(rows, desc, &s->things[i]);
+      put_row(&result, &s->things[i]);
   return (Datum)0;
 }
