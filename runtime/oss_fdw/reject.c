@@ -482,8 +482,8 @@ int64 fdw_reject_rows(const struct fdw_reject *r)
 
 void fdw_reject_rewind(struct fdw_reject *r)
 {
-  r->drained =
-      true; /* a bad row whose turn has not come may have left COPY in its middle */
+  /* A bad row whose turn has not come may have left COPY in its middle. */
+  r->drained = true;
   r->rejected_before += r->rejected;
   r->index = 0;
   r->processed = r->rejected = 0;
