@@ -275,7 +275,8 @@ function TestLeak.test_two_hundred_failures_leave_no_descriptor_and_no_thread()
   for i = 21, 220 do fail(i) end
   local after = { fdw.entries(pid, "fd"), fdw.entries(pid, "task"), fdw.status(pid, "RssAnon") }
   lu.assertEquals(conn:pid(), pid)
-  lu.assertTrue(after[1] <= before[1] + 3, ("%d descriptors, %d before"):format(after[1], before[1]))
+  -- A few more connections may be kept than before; a leak would be one of each failure of a kind.
+  lu.assertTrue(after[1] <= before[1] + 16, ("%d descriptors, %d before"):format(after[1], before[1]))
   lu.assertTrue(after[2] <= before[2], ("%d threads, %d before"):format(after[2], before[2]))
   lu.assertTrue(fdw.SLOW > 1 or after[3] - before[3] < 24 << 10, ("%d kB more"):format(after[3] - before[3]))
   lu.assertEquals(f:keys "leak/", {})
