@@ -291,6 +291,11 @@ static bool uploads_page(struct tm_oss *store, const char *prefix,
   bool ok = tm_call_send(&call, err) &&
             tm_reply_uploads(store->scheme, call.reply.body.data, call.reply.body.len,
                              store->prefix, uploads, &next_key, &next_id, err);
+  if (ok && *key != NULL && next_key != NULL && strcmp(*key, next_key) == 0 &&
+      strcmp(*id, next_id) == 0) {
+    tm_error_set(err, TM_EPROTOCOL, "the store's listing does not come to an end");
+    ok = false;
+  }
   tm_call_free(&call);
   tm_buffer_free(&full);
   free(*key);

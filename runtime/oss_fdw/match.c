@@ -106,14 +106,16 @@ static bool list_page(void *data, const struct tm_cancel *cancel, struct tm_erro
   return tm_oss_list(l->oss, &l->opts, l->token, &l->page, cancel, err);
 }
 
+/* What a store lists beside what it was asked for is not ours to read. */
 static bool list_all(struct lister *l, struct gathering *g, struct tm_error *err)
 {
+  size_t within = strlen(l->opts.prefix);
   do {
     if (!fdw_run(list_page, l, err))
       return false;
     for (size_t i = 0; i < l->page.count; i++) {
       const struct tm_oss_entry *e = &l->page.entries[i];
-      if (!e->is_prefix)
+      if (!e->is_prefix && strncmp(e->key, l->opts.prefix, within) == 0)
         gather(g, e->key, e->size, e->modified_ms, e->etag);
     }
     free(l->token);

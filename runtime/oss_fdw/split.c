@@ -203,8 +203,3 @@ bool fdw_split_end(struct fdw_splitter *s)
   s->record.fault = FDW_SPLIT_STRAY_CR;
   return end_record(s, 0);
 }
-
-bool fdw_split_in_quote(const struct fdw_splitter *s)
-{
-  return !s->ended && quoted(s);
-}

@@ -59,7 +59,4 @@ bool fdw_split_next(struct fdw_splitter *s, const char *p, size_t len, size_t *u
 ** LF might have followed) ended with it; s->record tells about it. */
 bool fdw_split_end(struct fdw_splitter *s);
 
-/* Whether the record under way is inside quotes. */
-bool fdw_split_in_quote(const struct fdw_splitter *s);
-
 #endif
