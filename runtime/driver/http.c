@@ -401,10 +401,13 @@ static bool drive(CURLM *multi, CURL *easy, const struct tm_http_request *r,
   }
 }
 
-/* In the words of OpenSSL, of later ones and of GnuTLS: the answer was not TLS. */
+/* In the words of OpenSSL, of later ones and of GnuTLS: the answer was not TLS. Or, in curl's, there
+** was none: who takes a greeting for a bad request may hang up before its answer is read. */
 static bool is_no_tls(const char *text)
 {
   return strstr(text, "wrong version number") != NULL ||
+         strstr(text, "SSL_connect: SSL_ERROR_SYSCALL") != NULL ||
+         strstr(text, "SSL_connect: Connection reset") != NULL ||
          strstr(text, "packet length too long") != NULL ||
          strstr(text, "unexpected TLS packet") != NULL;
 }

@@ -337,8 +337,8 @@ static void hint(struct tm_call *call, const struct try *t, const struct tm_refu
                   "an authority of its own",
                   where);
   else if (strcmp(code, "not-tls") == 0)
-    tm_error_hint(err, "'%s' does not speak https: if it is right, say http://%s", where,
-                  where);
+    tm_error_hint(err, "'%s' seems not to speak https: if it is right, say http://%s",
+                  where, where);
   else if (err->kind == TM_ECONNECT || (err->kind == TM_ETIMEOUT && err->status == 0))
     tm_error_hint(err, "is the endpoint '%s' right, and reachable from here?%s", where,
                   strstr(where, "-internal.") != NULL
