@@ -14,10 +14,7 @@
 */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/reloptions.h"
 #include "access/xact.h"
-#include "catalog/pg_user_mapping.h"
 #include "commands/defrem.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -25,13 +22,13 @@
 #include "nodes/value.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
-#include "utils/syscache.h"
 #include "utils/varlena.h"
 
 #include "oss_fdw/hook.h"
 #include "oss_fdw/mask.h"
 #include "oss_fdw/optdef.h"
 #include "oss_fdw/options.h"
+#include "oss_fdw/server.h"
 
 static ProcessUtility_hook_type next_hook;
 
@@ -120,23 +117,6 @@ static RoleSpec *everybody(void)
   role->roletype = ROLESPEC_PUBLIC;
   role->location = -1;
   return role;
-}
-
-/* Its options; false: there is no mapping. */
-static bool mapping_of(Oid serverid, List **options)
-{
-  HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
-                                    ObjectIdGetDatum(serverid));
-  bool isnull;
-  *options = NIL;
-  if (!HeapTupleIsValid(tuple))
-    return false;
-  Datum datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-                                Anum_pg_user_mapping_umoptions, &isnull);
-  if (!isnull)
-    *options = untransformRelOptions(datum);
-  ReleaseSysCache(tuple);
-  return true;
 }
 
 static void create_mapping(const struct statement *s, char *server, List *options)
@@ -238,7 +218,7 @@ static void alter_server(struct statement *s, AlterForeignServerStmt *stmt,
   struct moved m = {0};
   List *mapping;
   ListCell *cell;
-  bool there = mapping_of(server->serverid, &mapping);
+  bool there = OidIsValid(fdw_mapping_of(InvalidOid, server->serverid, &mapping));
   foreach (cell, stmt->options) {
     DefElem *e = lfirst(cell);
     m.given |= fdw_option_is_secret(e->defname) && e->defaction != DEFELEM_DROP;
@@ -272,7 +252,7 @@ static void drop_servers(const struct statement *s, DropStmt *stmt)
     ForeignServer *server = GetForeignServerByName(name, true);
     if (server != NULL && fdw_wrapper_is_ours(server->fdwid) &&
         fdw_option(server->options, "host") != NULL &&
-        mapping_of(server->serverid, &options))
+        OidIsValid(fdw_mapping_of(InvalidOid, server->serverid, &options)))
       drop_mapping(s, name);
   }
 }

@@ -28,6 +28,7 @@
 #include "oss/objects.h"
 #include "oss_fdw/guc.h"
 #include "oss_fdw/name.h"
+#include "oss_fdw/optdef.h"
 #include "oss_fdw/options.h"
 #include "oss_fdw/rowtext.h"
 #include "oss_fdw/server.h"
@@ -343,11 +344,7 @@ static Oid effective_user(EState *estate, ResultRelInfo *info)
 
 static bool has_filepath(Oid relid)
 {
-  ListCell *cell;
-  foreach (cell, GetForeignTable(relid)->options)
-    if (pg_strcasecmp(lfirst_node(DefElem, cell)->defname, "filepath") == 0)
-      return true;
-  return false;
+  return fdw_option(GetForeignTable(relid)->options, "filepath") != NULL;
 }
 
 int fdw_is_updatable(Relation rel)

@@ -289,6 +289,15 @@ char *fdw_option_lower(List *options, const char *name)
   return out;
 }
 
+const char *fdw_option_of_host(List *options)
+{
+  static const char *const names[] = {"ca_file", "proxy", "profile", "role_name"};
+  for (size_t i = 0; i < lengthof(names); i++)
+    if (fdw_option(options, names[i]) != NULL)
+      return names[i];
+  return NULL;
+}
+
 const char *fdw_server_endpoint(List *options)
 {
   const char *host = fdw_option(options, "host");

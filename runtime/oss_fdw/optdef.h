@@ -42,6 +42,10 @@ char *fdw_option_lower(List *options, const char *name);
 /* A server's host or endpoint, or NULL: it has neither. */
 const char *fdw_server_endpoint(List *options);
 
+/* The first option of a server that names what lies on its host (files, programs, secrets), or
+** NULL: there is none. Who may have one fdw_may_read_files says. */
+const char *fdw_option_of_host(List *options);
+
 /* Whether a server speaks S3: `protocol`, else whether the endpoint is Amazon's. */
 bool fdw_server_is_s3(List *options, const char *endpoint);
 

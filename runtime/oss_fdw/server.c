@@ -85,27 +85,30 @@ static void overwrite(List *options, const char *name)
     explicit_bzero(unconstify(char *, value), strlen(value));
 }
 
-static bool mapping_of(Oid userid, Oid serverid, struct keys *out)
+Oid fdw_mapping_of(Oid userid, Oid serverid, List **options)
 {
   HeapTuple tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(userid),
                                     ObjectIdGetDatum(serverid));
   bool isnull;
+  *options = NIL;
   if (!HeapTupleIsValid(tuple))
-    return false;
-  Datum options = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
-                                  Anum_pg_user_mapping_umoptions, &isnull);
-  out->mapping = ((Form_pg_user_mapping)GETSTRUCT(tuple))->oid;
-  out->options = isnull ? NIL : untransformRelOptions(options);
+    return InvalidOid;
+  Oid mapping = ((Form_pg_user_mapping)GETSTRUCT(tuple))->oid;
+  Datum datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
+                                Anum_pg_user_mapping_umoptions, &isnull);
+  if (!isnull)
+    *options = untransformRelOptions(datum);
   ReleaseSysCache(tuple);
-  return true;
+  return mapping;
 }
 
 /* The mapping of the user, else of PUBLIC, else the server's own. */
 static void find_keys(const struct fdw_table *t, ForeignServer *server, struct keys *out)
 {
   *out = (struct keys){0};
-  if (!mapping_of(t->userid, t->serverid, out))
-    (void)mapping_of(InvalidOid, t->serverid, out);
+  out->mapping = fdw_mapping_of(t->userid, t->serverid, &out->options);
+  if (!OidIsValid(out->mapping))
+    out->mapping = fdw_mapping_of(InvalidOid, t->serverid, &out->options);
   List *from = OidIsValid(out->mapping) ? out->options : server->options;
   out->id = fdw_option(from, "id");
   out->key = fdw_option(from, "key");
@@ -132,10 +135,9 @@ static void check_rights(const struct fdw_table *t, ForeignServer *server,
                          const struct keys *keys)
 {
   const char *endpoint = fdw_server_endpoint(server->options);
-  static const char *const files[] = {"ca_file", "proxy", "profile", "role_name"};
-  for (size_t i = 0; i < lengthof(files); i++)
-    if (fdw_option(server->options, files[i]) != NULL)
-      check_owner(server, psprintf("the option \"%s\"", files[i]));
+  const char *of_host = fdw_option_of_host(server->options);
+  if (of_host != NULL)
+    check_owner(server, psprintf("the option \"%s\"", of_host));
   if (!fdw_endpoint_allowed(endpoint))
     ereport(
         ERROR,

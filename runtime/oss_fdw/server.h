@@ -30,6 +30,10 @@ struct tm_oss *fdw_store_oss(struct fdw_store *store);
 void fdw_store_retain(struct fdw_store *store);
 void fdw_store_release(struct fdw_store *store);
 
+/* The user mapping of `userid` (InvalidOid: PUBLIC) for a server and its options, palloc'd;
+** InvalidOid and NIL: there is none. */
+Oid fdw_mapping_of(Oid userid, Oid serverid, List **options);
+
 /* Whether `roleid` may name files, profiles and instance roles of the server's host: a
 ** superuser or a member of pg_read_server_files. */
 bool fdw_may_read_files(Oid roleid);

@@ -57,18 +57,15 @@ static bool check_keys(List *options)
   return id;
 }
 
-/* What names files, programs or secrets of the server's host. */
 static void check_privileged(List *options)
 {
-  static const char *const names[] = {"ca_file", "proxy", "profile", "role_name"};
-  for (size_t i = 0; i < lengthof(names); i++)
-    if (fdw_option(options, names[i]) != NULL && !fdw_may_read_files(GetUserId()))
-      ereport(
-          ERROR,
-          (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-           errmsg("permission denied to set option \"%s\"", names[i]),
-           errdetail("Only superusers and members of the role \"pg_read_server_files\" "
-                     "may use what lies on the server's host.")));
+  const char *name = fdw_option_of_host(options);
+  if (name != NULL && !fdw_may_read_files(GetUserId()))
+    ereport(ERROR,
+            (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+             errmsg("permission denied to set option \"%s\"", name),
+             errdetail("Only superusers and members of the role \"pg_read_server_files\" "
+                       "may use what lies on the server's host.")));
 }
 
 static void check_bucket(List *options)
