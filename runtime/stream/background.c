@@ -43,7 +43,7 @@ static void *background_main(void *arg)
   return NULL;
 }
 
-static void release(struct tm_background *b)
+static void destroy(struct tm_background *b)
 {
   if (b->done_fd >= 0)
     close(b->done_fd);
@@ -80,7 +80,7 @@ static struct tm_background *start(struct tm_source *source,
   if (rc == 0)
     return b;
   tm_error_errno(err, TM_ESYSTEM, rc, "cannot start a thread for a stream");
-  release(b);
+  destroy(b);
   return NULL;
 }
 
@@ -143,6 +143,15 @@ void tm_background_cancel(struct tm_background *b)
   pthread_mutex_unlock(&b->lock);
 }
 
+void tm_background_release(struct tm_background *b)
+{
+  if (b == NULL)
+    return;
+  tm_background_cancel(b);
+  join(b);
+  destroy(b);
+}
+
 void tm_background_free(struct tm_background *b)
 {
   if (b == NULL)
@@ -150,5 +159,5 @@ void tm_background_free(struct tm_background *b)
   tm_background_cancel(b);
   join(b);
   close_all(b->source, b->stages, b->count, b->sink);
-  release(b);
+  destroy(b);
 }

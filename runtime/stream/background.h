@@ -35,6 +35,10 @@ bool tm_background_join(struct tm_background *b, struct tm_pump_stats *stats,
 /* Makes the stream fail soon with TM_ECANCELED, unless it has ended. Any thread. */
 void tm_background_cancel(struct tm_background *b);
 
+/* Cancels, joins and gives source, stages and sink back to the caller, to be asked and closed
+** by him. NULL is fine. */
+void tm_background_release(struct tm_background *b);
+
 /* Cancels, joins and closes everything. NULL is fine. */
 void tm_background_free(struct tm_background *b);
 
