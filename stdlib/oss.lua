@@ -266,9 +266,11 @@ function Store:objects(opts) end
 ---@class oss.Objects : stream.Sink
 local Objects = {}
 
---- The objects completed so far, in order; all of them after finish.
+--- The objects completed so far, in order; all of them after finish. May be asked while a job
+--- writes.
+---@param after? integer  leave out so many of the first (default 0)
 ---@return { key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string }[]
-function Objects:objects() end
+function Objects:objects(after) end
 
 --- Makes the store's bucket. One that is yours already is fine.
 function Store:create_bucket() end

@@ -18,6 +18,22 @@
 ---       end, { columns = { "id", "state" } }),
 ---       sink)
 ---     print(stats.rows_out, stream.collected(sink))
+---
+--- Several at once: `stream.start` runs a stream beside this script, `stream.wait` waits for the
+--- first of many. Two objects side by side, at 20 MB a second together:
+---
+---     local stream, oss = require "stream", require "oss"
+---     local store <close> = oss.open("file:///tmp/lake")
+---     local pace, jobs = stream.rate(20e6), {}
+---     for i, key in ipairs { "a.csv", "b.csv" } do
+---       jobs[i] = stream.start(store:reader(key), stream.throttle { rate = pace },
+---         store:writer("copy/" .. key))
+---     end
+---     while #jobs > 0 do
+---       local job = stream.wait(jobs)[1]
+---       for i, one in ipairs(jobs) do if one == job then table.remove(jobs, i) end end
+---       print(job:join().bytes_out)
+---     end
 
 local stream = {}
 
@@ -41,6 +57,61 @@ local stream = {}
 ---@param ... stream.Stage|stream.Sink|stream.PumpOpts  stages, then the sink, then the options
 ---@return stream.Stats
 function stream.pump(source, ...) end
+
+---@class stream.StartOpts
+---@field queue? integer     slabs between two threads (default 4)
+---@field interval? integer  milliseconds between two looks at the figures of `job:stats` (default 100)
+
+--- Starts moving everything from the source through the stages into the sink, in threads of its
+--- own, and returns at once. Until the job is joined or closed the streams are its own: nothing
+--- else can be done with them (only `objects` of an objects sink tells what is completed). A
+--- connection that one of them uses is busy as long. At most 16 stages; no map, which runs Lua.
+---@param source stream.Source
+---@param ... stream.Stage|stream.Sink|stream.StartOpts  stages, then the sink, then the options
+---@return stream.Job
+function stream.start(source, ...) end
+
+--- Waits until a job has ended, a chain is hungry or a descriptor can be read, and returns those
+--- of the list that are and do, in its order; none when the time is over. A chain that failed is
+--- never hungry: its job ends, so wait for that too. Raises canceled on Ctrl-C.
+---@param list (stream.Job|stream.Chain|integer)[]  at most 4096
+---@param seconds? number  (default: no limit)
+---@return (stream.Job|stream.Chain|integer)[]
+function stream.wait(list, seconds) end
+
+--- A source made of sources that are given one after another while a job reads it: so one sink
+--- takes many ranges of a table. A source given is read to its end and closed before the chain
+--- is hungry again, so the connection that it used is then free. An error of a source is the
+--- chain's. Needs the database and the store of the example:
+---
+---     local chain <close> = stream.chain()
+---     local job <close> = stream.start(chain:source(), store:objects { prefix = "orders/" })
+---     for page = 0, pages - 1, 1000 do
+---       local ready = stream.wait { job, chain }
+---       if ready[1] == job then break end -- it failed, and join says why
+---       chain:give(conn:copy_out(("COPY (SELECT * FROM orders WHERE ctid >= '(%d,0)' " ..
+---         "AND ctid < '(%d,0)') TO STDOUT (FORMAT csv)"):format(page, page + 1000)))
+---     end
+---     chain:finish()
+---     job:join()
+---@return stream.Chain
+function stream.chain() end
+
+--- A pace that several throttles keep together.
+---@param bytes_per_second number
+---@param burst? number  bytes that may pass at once after a pause (default: a quarter of a second's)
+---@return stream.Rate
+function stream.rate(bytes_per_second, burst) end
+
+---@class stream.ThrottleOpts
+---@field rate number|stream.Rate  bytes a second, or a pace shared with other streams
+---@field burst? number            as of `stream.rate`; only with a number
+
+--- A stage that lets through so many bytes a second, counted before compression. Put it next to
+--- the source: what it holds back, the source does not read.
+---@param opts stream.ThrottleOpts
+---@return stream.Stage
+function stream.throttle(opts) end
 
 ---@class stream.MapOpts
 ---@field columns? string[]         names of the input's columns (not needed with a header)
@@ -104,6 +175,69 @@ function stream.discard() end
 ---@return "source"|"stage"|"sink"|nil
 function stream.kind(value) end
 
+--- A stream that runs beside this script.
+---@class stream.Job
+---@field fd integer  a descriptor that can be read once the stream has ended; nil when closed
+local Job = {}
+
+--- Whether the stream has ended, well or not.
+---@return boolean
+function Job:done() end
+
+--- Waits for the end and returns the figures, or raises what went wrong; may be called again. Then
+--- the streams are free to be asked for their results and closed. Ctrl-C cancels the job.
+---@return stream.Stats
+function Job:join() end
+
+--- The figures so far, not older than the job's `interval`.
+---@return stream.Stats
+function Job:stats() end
+
+--- Makes the stream fail soon: `join` raises canceled, unless it has ended before.
+function Job:cancel() end
+
+--- Cancels a job that was not joined, waits for its end and closes its streams; after `join` it
+--- only forgets them. Closing twice is harmless. A variable marked `<close>` does it.
+function Job:close() end
+
+--- A source made of sources.
+---@class stream.Chain
+---@field fd integer  a descriptor that can be read while the chain is hungry; nil when closed
+local Chain = {}
+
+--- The source to start a job with; once.
+---@return stream.Source
+function Chain:source() end
+
+--- Puts a source behind those given before. It is the chain's from then on, also when the chain
+--- has failed, which false says: join the job to learn why.
+---@param source stream.Source
+---@return boolean taken
+function Chain:give(source) end
+
+--- No more will be given: the stream ends when all that was given is read.
+function Chain:finish() end
+
+--- Whether all that was given has been read and closed, and the chain is neither finished nor has
+--- failed. True at first.
+---@return boolean
+function Chain:hungry() end
+
+---@class stream.ChainStats
+---@field sources integer  read to their ends
+---@field rows integer     read so far
+---@field bytes integer    read so far
+
+--- The figures so far; while the chain is hungry, of exactly what was given.
+---@return stream.ChainStats
+function Chain:stats() end
+
+--- Lets go of it; the stream fails unless `finish` was called. Closing twice is harmless.
+function Chain:close() end
+
+--- A pace in bytes a second.
+---@class stream.Rate
+
 --- Where bytes come from.
 ---@class stream.Source
 local Source = {}
@@ -113,7 +247,8 @@ local Source = {}
 ---@return integer?
 function Source:read() end
 
---- Closes it and stops what is under way at the far side. Closing twice is harmless.
+--- Closes it and stops what is under way at the far side. Closing twice is harmless. What a job
+--- has is closed by the job; so with stages and sinks.
 function Source:close() end
 
 --- What bytes pass through.

@@ -19,29 +19,17 @@
 static void **new_stream(lua_State *L, const char *type, const char *mark,
                          const luaL_Reg *methods)
 {
-  void **slot = lua_newuserdatauv(L, sizeof *slot, 1);
-  *slot = NULL;
-  if (luaL_newmetatable(L, type)) {
-    tm_lua_stream_methods(L, mark);
-    lua_getfield(L, -1, "__index");
-    luaL_setfuncs(L, methods, 0);
-    lua_pop(L, 1);
-  }
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, 1);
   ((struct tm_lua_store *)lua_touserdata(L, 1))->lent = true;
-  return slot;
+  return tm_lua_newstream(L, type, mark, methods, 1);
 }
 
 /* ---- reader ---- */
 
 static int reader_size(lua_State *L)
 {
-  struct tm_source **slot = luaL_checkudata(L, 1, READER);
   struct tm_oss_info info;
-  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
-  if (tm_oss_reader_info(*slot, &info))
+  luaL_checkudata(L, 1, READER);
+  if (tm_oss_reader_info(tm_lua_checksource(L, 1), &info))
     lua_pushinteger(L, info.size);
   else
     lua_pushnil(L);
@@ -87,10 +75,9 @@ static void read_writer_opts(lua_State *L, int table, struct tm_oss_writer_opts 
 
 static int writer_result(lua_State *L)
 {
-  struct tm_sink **slot = luaL_checkudata(L, 1, WRITER);
   struct tm_oss_written w;
-  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
-  if (!tm_oss_writer_result(*slot, &w)) {
+  luaL_checkudata(L, 1, WRITER);
+  if (!tm_oss_writer_result(tm_lua_checksink(L, 1), &w)) {
     lua_pushnil(L);
     return 1;
   }
@@ -129,25 +116,32 @@ static void set_count(lua_State *L, const char *field, uint64_t v)
   lua_setfield(L, -2, field);
 }
 
+static void push_object(lua_State *L, const struct tm_oss_object *object)
+{
+  lua_createtable(L, 0, 6);
+  lua_pushstring(L, object->key);
+  lua_setfield(L, -2, "key");
+  set_count(L, "rows", object->rows);
+  set_count(L, "bytes", object->bytes);
+  set_count(L, "raw_bytes", object->raw_bytes);
+  tm_lua_pushu64(L, object->crc64);
+  lua_setfield(L, -2, "crc64");
+  lua_pushstring(L, object->etag);
+  lua_setfield(L, -2, "etag");
+}
+
+/* objects([after]): those completed, without the first `after`; also while a job writes. */
 static int objects_list(lua_State *L)
 {
-  struct tm_sink **slot = luaL_checkudata(L, 1, OBJECTS);
-  size_t count;
-  luaL_argcheck(L, *slot != NULL, 1, "the stream is closed");
-  const struct tm_oss_object *list = tm_oss_objects_list(*slot, &count);
-  lua_createtable(L, (int)count, 0);
-  for (size_t i = 0; i < count; i++) {
-    lua_createtable(L, 0, 6);
-    lua_pushstring(L, list[i].key);
-    lua_setfield(L, -2, "key");
-    set_count(L, "rows", list[i].rows);
-    set_count(L, "bytes", list[i].bytes);
-    set_count(L, "raw_bytes", list[i].raw_bytes);
-    tm_lua_pushu64(L, list[i].crc64);
-    lua_setfield(L, -2, "crc64");
-    lua_pushstring(L, list[i].etag);
-    lua_setfield(L, -2, "etag");
-    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  struct tm_oss_object object;
+  luaL_checkudata(L, 1, OBJECTS);
+  struct tm_sink *sink = tm_lua_peeksink(L, 1);
+  lua_Integer after = luaL_optinteger(L, 2, 0);
+  luaL_argcheck(L, after >= 0, 2, "a count wanted");
+  lua_newtable(L);
+  for (lua_Integer i = 0; tm_oss_objects_get(sink, (size_t)(after + i), &object); i++) {
+    push_object(L, &object);
+    lua_rawseti(L, -2, i + 1);
   }
   return 1;
 }

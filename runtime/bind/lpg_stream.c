@@ -28,31 +28,15 @@ static int sink_rows(lua_State *L)
   return push_rows(L, tm_pg_copied_in(tm_lua_checksink(L, 1)));
 }
 
-/* A closed stream value with the method `rows`, keeping the connection at index 1 alive. */
-static void **new_stream(lua_State *L, const char *type, const char *mark,
-                         lua_CFunction rows)
-{
-  void **slot = lua_newuserdatauv(L, sizeof *slot, 1);
-  *slot = NULL; /* closed: __gc is safe from here on */
-  if (luaL_newmetatable(L, type)) {
-    tm_lua_stream_methods(L, mark);
-    lua_getfield(L, -1, "__index");
-    lua_pushcfunction(L, rows);
-    lua_setfield(L, -2, "rows");
-    lua_pop(L, 1);
-  }
-  lua_setmetatable(L, -2);
-  lua_pushvalue(L, 1);
-  lua_setiuservalue(L, -2, 1);
-  return slot;
-}
+static const luaL_Reg source_methods[] = {{"rows", source_rows}, {NULL, NULL}};
+static const luaL_Reg sink_methods[] = {{"rows", sink_rows}, {NULL, NULL}};
 
 static int conn_copy_out(lua_State *L)
 {
   struct tm_error err;
   struct lpg_conn *c = lpg_checkconn(L, 1);
   const char *sql = luaL_checkstring(L, 2);
-  void **slot = new_stream(L, SOURCE, "__tm_source", source_rows);
+  void **slot = tm_lua_newstream(L, SOURCE, "__tm_source", source_methods, 1);
   *slot = tm_pg_copy_out(c->pg, sql, &err);
   if (*slot == NULL)
     return tm_lua_raise(L, &err);
@@ -64,7 +48,7 @@ static int conn_copy_in(lua_State *L)
   struct tm_error err;
   struct lpg_conn *c = lpg_checkconn(L, 1);
   const char *sql = luaL_checkstring(L, 2);
-  void **slot = new_stream(L, SINK, "__tm_sink", sink_rows);
+  void **slot = tm_lua_newstream(L, SINK, "__tm_sink", sink_methods, 1);
   *slot = tm_pg_copy_in(c->pg, sql, &err);
   if (*slot == NULL)
     return tm_lua_raise(L, &err);

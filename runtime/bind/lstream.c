@@ -9,7 +9,9 @@
 
 #include "base/buffer.h"
 #include "bind/lerror.h"
+#include "bind/ljob.h"
 #include "bind/lmap.h"
+#include "bind/lrate.h"
 
 #define SOURCE "tidemill.source"
 #define STAGE "tidemill.stage"
@@ -17,31 +19,44 @@
 
 /* ---- any stream value ---- */
 
-static void *checkstream(lua_State *L, int index, const char *mark, const char *what)
+static struct tm_lua_stream *peek(lua_State *L, int index, const char *mark,
+                                  const char *what)
 {
-  void **slot = lua_touserdata(L, index);
-  bool is = slot != NULL && luaL_getmetafield(L, index, mark) != LUA_TNIL;
+  struct tm_lua_stream *s = lua_touserdata(L, index);
+  bool is = s != NULL && luaL_getmetafield(L, index, mark) != LUA_TNIL;
   if (!is)
     luaL_typeerror(L, index, what);
   lua_pop(L, 1);
-  if (*slot == NULL)
-    luaL_argerror(L, index, "the stream is closed");
-  return *slot;
+  luaL_argcheck(L, s->stream != NULL, index, "the stream is closed");
+  return s;
+}
+
+struct tm_lua_stream *tm_lua_checkstream(lua_State *L, int index, const char *mark,
+                                         const char *what)
+{
+  struct tm_lua_stream *s = peek(L, index, mark, what);
+  luaL_argcheck(L, !s->lent, index, "a job has the stream: join it first");
+  return s;
 }
 
 struct tm_source *tm_lua_checksource(lua_State *L, int index)
 {
-  return checkstream(L, index, "__tm_source", "source");
+  return tm_lua_checkstream(L, index, "__tm_source", "source")->stream;
 }
 
 struct tm_stage *tm_lua_checkstage(lua_State *L, int index)
 {
-  return checkstream(L, index, "__tm_stage", "stage");
+  return tm_lua_checkstream(L, index, "__tm_stage", "stage")->stream;
 }
 
 struct tm_sink *tm_lua_checksink(lua_State *L, int index)
 {
-  return checkstream(L, index, "__tm_sink", "sink");
+  return tm_lua_checkstream(L, index, "__tm_sink", "sink")->stream;
+}
+
+struct tm_sink *tm_lua_peeksink(lua_State *L, int index)
+{
+  return peek(L, index, "__tm_sink", "sink")->stream;
 }
 
 static bool has_mark(lua_State *L, int index, const char *mark)
@@ -52,30 +67,31 @@ static bool has_mark(lua_State *L, int index, const char *mark)
   return true;
 }
 
+/* What there is to close, once; a job closes what it has. */
+static void *take(lua_State *L)
+{
+  struct tm_lua_stream *s = lua_touserdata(L, 1);
+  void *stream = s->lent ? NULL : s->stream;
+  if (!s->lent)
+    s->stream = NULL;
+  return stream;
+}
+
 static int source_close(lua_State *L)
 {
-  struct tm_source **slot = lua_touserdata(L, 1);
-  struct tm_source *source = *slot;
-  *slot = NULL;
-  tm_source_close(source);
+  tm_source_close(take(L));
   return 0;
 }
 
 static int stage_close(lua_State *L)
 {
-  struct tm_stage **slot = lua_touserdata(L, 1);
-  struct tm_stage *stage = *slot;
-  *slot = NULL;
-  tm_stage_close(stage);
+  tm_stage_close(take(L));
   return 0;
 }
 
 static int sink_close(lua_State *L)
 {
-  struct tm_sink **slot = lua_touserdata(L, 1);
-  struct tm_sink *sink = *slot;
-  *slot = NULL;
-  tm_sink_close(sink);
+  tm_sink_close(take(L));
   return 0;
 }
 
@@ -165,7 +181,8 @@ static const luaL_Reg sink_methods[] = {{"write", sink_write},
                                         {"close", sink_close},
                                         {NULL, NULL}};
 
-void tm_lua_stream_methods(lua_State *L, const char *mark)
+/* Fills the metatable at the top of the stack. */
+static void add_methods(lua_State *L, const char *mark, const luaL_Reg *more)
 {
   const luaL_Reg *methods = stage_methods;
   lua_CFunction close = stage_close;
@@ -182,42 +199,42 @@ void tm_lua_stream_methods(lua_State *L, const char *mark)
   lua_setfield(L, -2, "__close");
   lua_pushcfunction(L, close);
   lua_setfield(L, -2, "__gc");
-  if (lua_getfield(L, -1, "__index") != LUA_TTABLE) {
-    lua_pop(L, 1);
-    lua_newtable(L);
-  }
+  lua_newtable(L);
   luaL_setfuncs(L, methods, 0);
+  if (more != NULL)
+    luaL_setfuncs(L, more, 0);
   lua_setfield(L, -2, "__index");
 }
 
-static void *newstream(lua_State *L, int keep, const char *type, const char *mark)
+void **tm_lua_newstream(lua_State *L, const char *type, const char *mark,
+                        const luaL_Reg *methods, int keep)
 {
   keep = keep == 0 ? 0 : lua_absindex(L, keep);
-  void **slot = lua_newuserdatauv(L, sizeof *slot, 1);
-  *slot = NULL; /* closed: __gc is safe from here on */
+  struct tm_lua_stream *s = lua_newuserdatauv(L, sizeof *s, 1);
+  *s = (struct tm_lua_stream){0}; /* closed: __gc is safe from here on */
   if (luaL_newmetatable(L, type))
-    tm_lua_stream_methods(L, mark);
+    add_methods(L, mark, methods);
   lua_setmetatable(L, -2);
   if (keep != 0) {
     lua_pushvalue(L, keep);
     lua_setiuservalue(L, -2, 1);
   }
-  return slot;
+  return &s->stream;
 }
 
 struct tm_source **tm_lua_newsource(lua_State *L, int keep)
 {
-  return newstream(L, keep, SOURCE, "__tm_source");
+  return (struct tm_source **)tm_lua_newstream(L, SOURCE, "__tm_source", NULL, keep);
 }
 
 struct tm_stage **tm_lua_newstage(lua_State *L, int keep)
 {
-  return newstream(L, keep, STAGE, "__tm_stage");
+  return (struct tm_stage **)tm_lua_newstream(L, STAGE, "__tm_stage", NULL, keep);
 }
 
 struct tm_sink **tm_lua_newsink(lua_State *L, int keep)
 {
-  return newstream(L, keep, SINK, "__tm_sink");
+  return (struct tm_sink **)tm_lua_newstream(L, SINK, "__tm_sink", NULL, keep);
 }
 
 /* ---- the pump ---- */
@@ -227,7 +244,7 @@ struct reporter {
   int function; /* stack index */
 };
 
-static void push_stats(lua_State *L, const struct tm_pump_stats *s)
+void tm_lua_pushstats(lua_State *L, const struct tm_pump_stats *s)
 {
   lua_createtable(L, 0, 4);
   lua_pushinteger(L, (lua_Integer)s->rows_in);
@@ -242,7 +259,7 @@ static void push_stats(lua_State *L, const struct tm_pump_stats *s)
 
 static int call_progress(lua_State *L)
 {
-  push_stats(L, lua_touserdata(L, 2));
+  tm_lua_pushstats(L, lua_touserdata(L, 2));
   lua_remove(L, 2);
   lua_call(L, 1, 0);
   return 0;
@@ -302,7 +319,7 @@ static int stream_pump(lua_State *L)
     tm_lua_map_leave(L, i);
   if (!ok)
     return tm_lua_raise(L, &err);
-  push_stats(L, &stats);
+  tm_lua_pushstats(L, &stats);
   return 1;
 }
 
@@ -437,11 +454,19 @@ static int stream_kind(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg module[] = {
-    {"pump", stream_pump},       {"bytes", stream_bytes},
-    {"collect", stream_collect}, {"collected", stream_collected},
-    {"discard", stream_discard}, {"kind", stream_kind},
-    {"map", tm_lua_map},         {NULL, NULL}};
+static const luaL_Reg module[] = {{"pump", stream_pump},
+                                  {"bytes", stream_bytes},
+                                  {"collect", stream_collect},
+                                  {"collected", stream_collected},
+                                  {"discard", stream_discard},
+                                  {"kind", stream_kind},
+                                  {"map", tm_lua_map},
+                                  {"start", tm_lua_start},
+                                  {"wait", tm_lua_wait},
+                                  {"chain", tm_lua_chain},
+                                  {"throttle", tm_lua_throttle},
+                                  {"rate", tm_lua_rate},
+                                  {NULL, NULL}};
 
 int luaopen_stream(lua_State *L)
 {

@@ -3,6 +3,8 @@
 **
 ** The object that is full is completed by a thread while the next one fills; there is at
 ** most one such thread, and both objects share one budget.
+** The list is the writing thread's; under the lock the completing one adds to the object that
+** it completed, and any thread reads those that are.
 */
 #include "oss/objects.h"
 
@@ -27,7 +29,10 @@ enum {
   CLEANUP_MS = 30000, /* for removing what was completed, all together */
 };
 
+struct objects;
+
 struct completion { /* of one object, in its own thread */
+  struct objects *objects;
   struct tm_sink *writer;
   size_t index;
   pthread_t thread;
@@ -44,12 +49,15 @@ struct objects {
   struct tm_oss_budget *hold_budget;
   struct tm_oss_object *list;
   struct tm_oss_held **held; /* with hold: beside the list; NULL: not ended yet */
-  size_t count, cap, completed;
+  size_t count, cap;
   bool in_doubt; /* the last completion may have made its object */
   bool ended;
   struct completion done;
 
-  pthread_mutex_t lock;   /* guards the two writers against cancel from another thread */
+  pthread_mutex_t
+      lock; /* guards where list and held are, completed, what of an object its
+                          ** completion tells, and the two writers against cancel */
+  size_t completed;
   struct tm_sink *writer; /* of the object being filled, or NULL */
   struct tm_sink *finishing;
   bool canceled;
@@ -70,6 +78,7 @@ static void set_writer(struct objects *o, struct tm_sink **which, struct tm_sink
   pthread_mutex_unlock(&o->lock);
 }
 
+/* The lock is held. */
 static bool grow(struct objects *o)
 {
   size_t cap = o->cap == 0 ? 16 : o->cap * 2;
@@ -101,7 +110,10 @@ static char *name_object(const struct objects *o, size_t index)
 
 static struct tm_oss_object *add_object(struct objects *o, struct tm_error *err)
 {
-  if (o->count == o->cap && !grow(o)) {
+  pthread_mutex_lock(&o->lock);
+  bool room = o->count < o->cap || grow(o);
+  pthread_mutex_unlock(&o->lock);
+  if (!room) {
     out_of_memory(err);
     return NULL;
   }
@@ -164,6 +176,7 @@ static void take_over(struct objects *o, struct tm_sink *writer, size_t index)
 /* A writer was finished: notes what became of its object. */
 static void note_finished(struct objects *o, struct tm_sink *writer, size_t index)
 {
+  pthread_mutex_lock(&o->lock);
   struct tm_oss_object *object = &o->list[index];
   struct tm_oss_written w;
   struct tm_oss_held *h;
@@ -177,6 +190,7 @@ static void note_finished(struct objects *o, struct tm_sink *writer, size_t inde
     memcpy(object->etag, w.etag, sizeof w.etag);
   }
   o->completed++;
+  pthread_mutex_unlock(&o->lock);
 }
 
 static bool complete(struct objects *o, struct tm_sink *writer, size_t index,
@@ -194,6 +208,8 @@ static void *complete_main(void *arg)
 {
   struct completion *c = arg;
   c->ok = c->writer->ops->finish(c->writer, &c->error);
+  if (c->ok)
+    note_finished(c->objects, c->writer, c->index);
   return NULL;
 }
 
@@ -205,9 +221,7 @@ static bool settle(struct objects *o, struct tm_error *err)
     return true;
   pthread_join(c->thread, NULL);
   c->running = false;
-  if (c->ok)
-    note_finished(o, c->writer, c->index);
-  else
+  if (!c->ok)
     take_over(o, c->writer, c->index);
   set_writer(o, &o->finishing, NULL);
   tm_sink_close(c->writer);
@@ -225,7 +239,7 @@ static bool roll(struct objects *o, struct tm_error *err)
   if (!settle(o, err))
     return false;
   struct completion *c = &o->done;
-  *c = (struct completion){.writer = o->writer, .index = o->count - 1};
+  *c = (struct completion){.objects = o, .writer = o->writer, .index = o->count - 1};
   set_writer(o, &o->finishing, o->writer);
   set_writer(o, &o->writer, NULL);
   int rc = tm_thread_start(&c->thread, complete_main, c);
@@ -438,12 +452,18 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
   return NULL;
 }
 
-const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
-                                                size_t *count)
+bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
+                        struct tm_oss_object *object)
 {
-  const struct objects *o = (const struct objects *)objects;
-  *count = objects->ops == &ops ? o->completed : 0;
-  return *count > 0 ? o->list : NULL;
+  struct objects *o = (struct objects *)objects;
+  if (objects->ops != &ops)
+    return false;
+  pthread_mutex_lock(&o->lock);
+  bool there = index < o->completed;
+  if (there)
+    *object = o->list[index];
+  pthread_mutex_unlock(&o->lock);
+  return there;
 }
 
 bool tm_oss_objects_held(struct tm_sink *objects, struct tm_oss_held ***list,

@@ -46,9 +46,10 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
                                     const struct tm_oss_objects_opts *opts,
                                     struct tm_error *err);
 
-/* The objects completed, in order; all of them after finish. Lives as long as the sink. */
-const struct tm_oss_object *tm_oss_objects_list(const struct tm_sink *objects,
-                                                size_t *count);
+/* The object at `index` of those completed so far, from 0, in order: false when there are no
+** more. Any thread, also while another one writes. The key lives as long as the sink. */
+bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
+                        struct tm_oss_object *object);
 
 /* After a successful finish with `hold`, once: *list (malloc'd) and the objects in it are the
 ** caller's, in order. What nobody took is dropped when the sink is closed. False: nothing

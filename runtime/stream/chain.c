@@ -251,10 +251,8 @@ static void chain_close(struct tm_source *self)
 
 struct tm_source *tm_chain_source(struct tm_chain *ch)
 {
-  static const struct tm_source_ops ops = {.name = "chain",
-                                           .read = chain_read,
-                                           .cancel = chain_cancel,
-                                           .close = chain_close};
+  static const struct tm_source_ops ops = {
+      .name = "chain", .read = chain_read, .cancel = chain_cancel, .close = chain_close};
   ch->source.ops = &ops;
   ch->thread_open = true;
   return &ch->source;

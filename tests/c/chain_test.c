@@ -413,8 +413,8 @@ static void a_sink_that_fails_closes_all_that_was_given(void **state)
   int given = 0;
   bool ok = true;
   for (; ok && given < RANGES; given++)
-    ok = tm_chain_give(
-        w.chain, numbers(&w.seen, given * SLABS, (given + 1) * SLABS, ENDS), &err);
+    ok = tm_chain_give(w.chain,
+                       numbers(&w.seen, given * SLABS, (given + 1) * SLABS, ENDS), &err);
   join(&w, TM_EIO);
   assert_int_equal(atomic_load(&w.seen.closed), given);
   tm_chain_free(w.chain);
