@@ -204,17 +204,27 @@ end
 ---@class ledger.Work
 ---@field row_count? integer
 ---@field manifest? string
----@field objects? ledger.Object[]
+---@field objects? fun(): fun(): ledger.Object?  makes an iterator
 
-local function record_objects(conn, who, work)
-  local keys, etags, counts = {}, {}, {}
-  for i, object in ipairs(work.objects) do
-    keys[i], etags[i], counts[i] = object.key, object.etag or "", object.rows
-  end
+local BATCH = 1000 -- objects of one INSERT
+
+local function record_batch(conn, who, work, keys, etags, counts)
   conn:query(([[INSERT INTO %s (run_id, node, object, epoch, flow, manifest, etag, row_count, done_epoch, recorded_at)
     SELECT $1, $2, o.key, $3, $4, $5, o.etag, o.rows, $3, now()
     FROM (SELECT unnest($6::text[]) AS key, unnest($7::text[]) AS etag, unnest($8::bigint[]) AS rows) AS o]])
     :format(NAME), who.run, who.node, who.attempt, who.flow, work.manifest, keys, etags, counts)
+end
+
+local function record_objects(conn, who, work)
+  local keys, etags, counts = {}, {}, {}
+  for object in work.objects() do
+    if #keys == BATCH then
+      record_batch(conn, who, work, keys, etags, counts)
+      keys, etags, counts = {}, {}, {}
+    end
+    keys[#keys + 1], etags[#etags + 1], counts[#counts + 1] = object.key, object.etag or "", object.rows
+  end
+  if #keys > 0 then record_batch(conn, who, work, keys, etags, counts) end
 end
 
 -- The node's row changes only while its epoch is ours. That holds it until the transaction ends.
@@ -238,7 +248,7 @@ function Claim:complete(conn, work)
   with_limit(conn, function()
     hold(self, conn, "done_epoch = $3, row_count = $4, manifest = $5, recorded_at = now()", work.row_count,
       work.manifest)
-    if work.objects and #work.objects > 0 then record_objects(conn, self.who, work) end
+    if work.objects then record_objects(conn, self.who, work) end
   end)
 end
 
@@ -249,7 +259,7 @@ end
 function Claim:record(conn, piece)
   with_limit(conn, function()
     hold(self, conn, "claimed_at = claimed_at")
-    record_objects(conn, self.who, { objects = { piece } })
+    record_batch(conn, self.who, {}, { piece.key }, { piece.etag or "" }, { piece.rows })
   end)
 end
 

@@ -20,6 +20,12 @@ Three things work together:
 - An attempt that finds the work done reports success with the recorded rows, and does nothing. So
   does `tidemill restore`. `tidemill rerun` is a new run, and does the work again.
 
+An extract has one place for its manifest in the store, and only the first put to it counts. The next
+attempt of the node puts a mark there before it writes anything: an attempt that slept meanwhile
+cannot commit any more, and what it wrote is removed. (Buckets that keep versions on OSS, and some
+servers that speak S3, know no put that only creates. There a late manifest may appear; the loads of
+the run still read the one they were given, and no load takes objects that are missing or changed.)
+
 If the connection breaks while COMMIT is on its way, the ledger is asked what became of it.
 
 ## What the role needs

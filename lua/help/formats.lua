@@ -13,11 +13,17 @@ flow.extract writes what PostgreSQL's COPY writes, and flow.load reads it by the
     object_size         a new object starts at about so many bytes as stored
                         (default "256MB"); objects end between rows
 
-Objects are named after node, run and attempt, so no attempt touches another's:
+Objects are named after node, business time, run, attempt and job, so no attempt touches another's,
+and each attempt has a manifest of its own:
 
-    orders/2026-01-01/out-RUN-1-00001.csv.gz
-    orders/2026-01-01/_manifest.json
+    orders/2026-01-01/out-20260101T000000Z-RUN-1-1-000001.csv.gz
+    orders/2026-01-01/_manifest/20260101T000000Z-RUN-out-0001.json
 
-The manifest is written last and is the commit: objects with rows, bytes and CRC64, the columns
-and their types, the query and its snapshot. What no manifest lists does not exist for a load.
+The manifest is put last and is the commit: objects with rows, bytes and CRC64, the columns and
+their types, the query and its snapshot. What no manifest lists does not exist for a load. It is one
+JSON value, with a line for each object.
+
+A load reads the manifest that an extract of its own run put in the same place; without one, the
+newest there: that of the greatest name. So what was extracted to a place replaces what was there,
+and the older data stays until somebody removes it.
 ]]

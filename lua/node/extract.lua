@@ -12,19 +12,15 @@
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
+local names = require "tidemill.manifest.names"
 local stream = require "stream"
+local sweep = require "tidemill.sweep"
 local text = require "tidemill.text"
 local time = require "time"
 local zip = require "zip"
 
 local SUFFIX = { none = "", gzip = ".gz", zstd = ".zst" }
 local EXTENSION = { csv = ".csv", text = ".txt" }
-
--- A name that any store, shell and file system takes: letters, digits, - and _.
-local function slug(name)
-  local s = name:lower():gsub("[^%w]+", "_"):gsub("^_+", ""):gsub("_+$", "")
-  return s == "" and "node" or s:sub(1, 60)
-end
 
 -- The query without a final semicolon; a comment at its end must not swallow what follows.
 local function query_of(spec)
@@ -33,13 +29,13 @@ local function query_of(spec)
 end
 
 local function stages_of(spec, format, columns)
-  local stages, names = {}, {}
-  for i, column in ipairs(columns) do names[i] = column.name end
+  local stages, titles = {}, {}
+  for i, column in ipairs(columns) do titles[i] = column.name end
   if spec.map then
     local output = copy.codec(format)
     output.header = nil -- each object gets its own
     stages[1] = stream.map(spec.map, {
-      columns = names, input = { format = "text" },
+      columns = titles, input = { format = "text" },
       output = output, output_columns = spec.columns,
     })
   end
@@ -74,11 +70,11 @@ end
 -- The header line as it stands at the start of each object, and its size before compression.
 local function preamble(format, columns)
   if not format.header then return nil, nil end
-  local names = {}
-  for i, column in ipairs(columns) do names[i] = column.name end
+  local titles = {}
+  for i, column in ipairs(columns) do titles[i] = column.name end
   local codec = copy.codec(format)
   codec.header = nil
-  local line = require "csv".format({ names }, codec)
+  local line = require "csv".format({ titles }, codec)
   local bytes = format.compress == "none" and line or zip.compress(line, format.compress)
   return bytes, #line
 end
@@ -98,17 +94,12 @@ local function source_facts(conn, spec, query)
   }
 end
 
-local function total(objects, name)
-  local sum = 0
-  for _, object in ipairs(objects) do sum = sum + object[name] end
-  return sum
-end
-
 -- Moves the rows; returns the objects written.
 local function move(ctx, conn, store, spec, plan)
   local source <close> = conn:copy_out(plan.sql)
   local sink <close> = store:objects {
-    prefix = plan.prefix .. plan.stem .. "-",
+    prefix = plan.prefix .. plan.stem,
+    digits = names.DIGITS,
     suffix = plan.suffix,
     object_bytes = spec.object_size,
     preamble = plan.preamble,
@@ -123,15 +114,23 @@ local function move(ctx, conn, store, spec, plan)
   return sink:objects()
 end
 
--- The commit whose put failed: true if it was done all the same, false if not, nil if nobody can tell.
-local function look_up(store, spec, prefix, id)
-  local read, there = pcall(manifest.read, store, prefix, spec.to)
-  if read then return there.id == id end
-  if errors.is(there) and (there.kind == "not_found" or there.kind == "integrity") then return false end
-  return nil
+-- The manifest's put failed: whether the attempt has committed all the same. If nobody can tell
+-- it stays open, and so do the objects.
+local function settle(ctx, store, prefix, id, objects, raised)
+  local known, state, by = pcall(manifest.close, store, prefix, id, "itself")
+  if not known then error(raised, 0) end
+  if state == "committed" then
+    ctx:log("warn", "the answer to the manifest's put was lost; it is there")
+    return
+  end
+  remove(store, objects)
+  if by == "itself" then error(raised, 0) end
+  error(errors.new { kind = "conflict", cause = raised,
+    message = ("attempt %d of node '%s' was closed by %s"):format(ctx.attempt, ctx.node, by),
+    hint = "nothing of this attempt was committed; a newer one does the work" }, 0)
 end
 
-local function commit(ctx, store, spec, plan, objects, source)
+local function commit(ctx, store, plan, objects, source)
   local prefix, relative = plan.prefix, {}
   for i, object in ipairs(objects) do
     relative[i] = {
@@ -139,32 +138,37 @@ local function commit(ctx, store, spec, plan, objects, source)
       raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag,
     }
   end
-  local m = {
-    id = ("%s/%s/%d"):format(ctx.run_id, ctx.node, ctx.attempt),
+  local head = {
+    id = names.id(plan.who),
     flow = ctx.flow, node = ctx.node, run = ctx.run_id, attempt = ctx.attempt,
     business = time.iso(ctx.business, ctx.timezone), created = time.iso(time.now()),
     source = source,
     format = plan.format,
-    columns = columns_out(spec, plan.columns),
-    objects = relative,
-    rows = total(objects, "rows"), bytes = total(objects, "bytes"),
-    raw_bytes = total(objects, "raw_bytes"),
+    columns = columns_out(plan.spec, plan.columns),
   }
-  local ok, raised = pcall(manifest.write, store, prefix, m)
-  if ok then return m end
-  local done = look_up(store, spec, prefix, m.id)
-  if done then
-    ctx:log("warn", "the answer to the manifest's put was lost; it is there")
-    return m
+  local ok, raised = pcall(manifest.write, store, prefix, head, relative)
+  if not ok then settle(ctx, store, prefix, head.id, objects, raised) end
+  return head
+end
+
+-- No attempt before this one commits any more; what it left goes.
+local function end_older(ctx, store, prefix, who)
+  if ctx.attempt == 1 then return end
+  local ok, raised = pcall(sweep.older, store, prefix, who)
+  if not ok then
+    ctx:log("warn", "what earlier attempts left under %s stays: %s", prefix, tostring(raised))
+  elseif raised.objects + raised.uploads > 0 then
+    ctx:log("info", "removed what earlier attempts left: %s, %s", text.count(raised.objects, "object"),
+      text.count(raised.uploads, "upload"))
   end
-  if done == false then remove(store, objects) end
-  error(raised, 0)
 end
 
 ---@param ctx table   the attempt (lua/node.lua)
 ---@param spec table  the node's fields, variables filled in
 return function(ctx, spec)
   local store, prefix = ctx:location(spec.to)
+  local who = { node = ctx.node, run = ctx.run_id, attempt = ctx.attempt, business = ctx.business }
+  end_older(ctx, store, prefix, who)
   local conn <close> = ctx:postgres(spec.from, { session = "extract" })
   local tx <close> = conn:transaction { isolation = "repeatable read", read_only = true }
   local query = query_of(spec)
@@ -174,8 +178,8 @@ return function(ctx, spec)
   check_names(columns_out(spec, columns))
   local wire = spec.map and { format = "text" } or format
   local plan = {
-    prefix = prefix, format = format, columns = columns,
-    stem = ("%s-%s-%d"):format(slug(ctx.node), ctx.run_id, ctx.attempt),
+    spec = spec, who = who, prefix = prefix, format = format, columns = columns,
+    stem = names.stem(who, ctx.attempt, 1),
     suffix = EXTENSION[format.format] .. SUFFIX[format.compress],
     sql = ("COPY (%s\n) TO STDOUT %s"):format(query, copy.options(wire)),
   }
@@ -188,7 +192,7 @@ return function(ctx, spec)
     remove(store, objects)
     error(raised, 0)
   end
-  local m = commit(ctx, store, spec, plan, objects, source)
+  local m = commit(ctx, store, plan, objects, source)
   ctx:progress { rows = m.rows, bytes = m.raw_bytes, done = true }
   ctx:log("info", "%s in %s (%s) under %s", text.count(m.rows, "row"), text.count(#objects, "object"),
     text.count(m.bytes, "byte"), spec.to)

@@ -2,7 +2,8 @@
 ---
 ---   manifest -> object ranges -> [decompress] -> COPY table (columns) FROM STDIN
 ---
---- Only what the manifest lists is read. All objects go into one transaction, each with a
+--- The manifest is the one that an extract of this run made in the same place, else the newest
+--- there. Only what it lists is read. All objects go into one transaction, each with a
 --- COPY of its own, so that the line in a server's error is a line of that object; a
 --- missing, shortened or altered object, a wrong row count or a bad row loads nothing.
 --- Columns go by name; the table may be wider and in another order.
@@ -15,6 +16,7 @@ local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
 local once = require "tidemill.once"
 local pg = require "pg"
+local present = require "tidemill.manifest.present"
 local stream = require "stream"
 local suggest = require "tidemill.suggest"
 local text = require "tidemill.text"
@@ -89,34 +91,20 @@ local function column_list(spec, m, conn)
   return table.concat(list, ", ")
 end
 
--- The upstream extract of this run that wrote here must have written this very manifest.
-local function check_upstream(ctx, spec, m)
+-- The manifest that an extract of this run made here; nil if none did.
+local function manifest_of_run(ctx, spec)
+  local id, from
   for name, outputs in pairs(ctx.upstream or {}) do
-    local node = ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
-    if node and node.kind == "extract" and node.spec.to == spec.from
-      and outputs.manifest and outputs.manifest ~= m.id then
-      local late = m.id:match("^(.*/)%d+$") == ("%s/%s/"):format(ctx.run_id, name)
-      fail("conflict", ("%s holds the data of %s, not what node '%s' extracted in this run (%s)")
-        :format(spec.from, m.id, name, outputs.manifest),
-        late and ("an attempt that was given up put its manifest late; extract again: tidemill rerun %s --from '%s'")
-          :format(ctx.run_id, name)
-          or "another run extracted to the same place; use a variable of the business time in the path")
+    local node = outputs.manifest and ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
+    if node and node.kind == "extract" and node.spec.to == spec.from then
+      if id then
+        fail("conflict", ("nodes '%s' and '%s' of this run both extracted to %s"):format(from, name, spec.from),
+          "give each a place of its own")
+      end
+      id, from = outputs.manifest, name
     end
   end
-end
-
--- Missing and shortened objects are found before anything is sent to the database.
-local function check_objects(store, prefix, m)
-  for _, object in ipairs(m.objects) do
-    local info = store:head(prefix .. object.key)
-    if not info then
-      fail("integrity", ("object '%s' of the manifest is missing"):format(prefix .. object.key),
-        "run the extract again")
-    elseif info.size ~= object.bytes then
-      fail("integrity", ("object '%s' has %d bytes, its manifest says %d")
-        :format(prefix .. object.key, info.size, object.bytes), "run the extract again")
-    end
-  end
+  return id
 end
 
 local function load_object(ctx, conn, store, sql, m, object, key, done)
@@ -134,13 +122,13 @@ local function load_object(ctx, conn, store, sql, m, object, key, done)
   return sink:rows()
 end
 
--- Loads every object in the open transaction; returns rows and bytes, and what the ledger wants.
-local function load_all(ctx, conn, store, prefix, spec, m)
+-- Loads every object in the open transaction; returns rows and bytes.
+local function load_all(ctx, conn, store, spec, m)
   local sql = ("COPY %s (%s) FROM STDIN %s"):format(spec.into, column_list(spec, m, conn),
     copy.options(m.format, m.format.header))
-  local done, objects = { rows = 0, raw_bytes = 0 }, {}
-  for i, object in ipairs(m.objects) do
-    local key = prefix .. object.key
+  local done = { rows = 0, raw_bytes = 0 }
+  for object in m:objects() do
+    local key = m.prefix .. object.key
     local ok, rows = pcall(load_object, ctx, conn, store, sql, m, object, key, done)
     if not ok then
       if errors.is(rows) then rows.message = ("object '%s': %s"):format(key, rows.message) end
@@ -150,9 +138,17 @@ local function load_all(ctx, conn, store, prefix, spec, m)
       fail("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, object.rows))
     end
     done.rows, done.raw_bytes = done.rows + rows, done.raw_bytes + object.raw_bytes
-    objects[i] = { key = key, etag = object.etag, rows = rows }
   end
-  return done, objects
+  return done
+end
+
+-- What the ledger records of each object: all are loaded as the manifest has them.
+local function recorded(m)
+  local next_object, _, _, reader = m:objects()
+  return function()
+    local object = next_object()
+    return object and { key = m.prefix .. object.key, etag = object.etag, rows = object.rows }
+  end, nil, nil, reader
 end
 
 ---@param ctx tidemill.Context
@@ -166,13 +162,13 @@ return function(ctx, spec)
     return
   end
   local store, prefix = ctx:location(spec.from)
-  local m = manifest.read(store, prefix, spec.from)
-  check_upstream(ctx, spec, m)
-  check_objects(store, prefix, m)
+  local m = manifest.open(store, prefix, spec.from, manifest_of_run(ctx, spec))
+  present.check(m)
   local tx <close> = conn:transaction()
-  local done, objects = load_all(ctx, conn, store, prefix, spec, m)
-  once.commit(ctx, spec.on, conn, tx, claim, { row_count = done.rows, manifest = m.id, objects = objects })
+  local done = load_all(ctx, conn, store, spec, m)
+  once.commit(ctx, spec.on, conn, tx, claim, { row_count = done.rows, manifest = m.id,
+    objects = function() return recorded(m) end })
   ctx:progress { rows = done.rows, bytes = done.raw_bytes, done = true }
-  ctx:log("info", "%s of %s into %s", text.count(done.rows, "row"), text.count(#m.objects, "object"), spec.into)
+  ctx:log("info", "%s of %s into %s", text.count(done.rows, "row"), text.count(m.object_count, "object"), spec.into)
   ctx:output("rows", done.rows)
 end

@@ -28,6 +28,17 @@ local function without_key()
   db:exec "ALTER TABLE tidemill.load_ledger DROP CONSTRAINT load_ledger_pkey"
 end
 
+-- What makes an iterator over a list.
+local function each(list)
+  return function()
+    local i = 0
+    return function()
+      i = i + 1
+      return list[i]
+    end
+  end
+end
+
 local function kind_of(f, ...)
   local ok, raised = pcall(f, ...)
   return not ok and errors.from(raised).kind or nil, raised
@@ -90,7 +101,7 @@ function TestLedger.test_a_rolled_back_completion_leaves_nothing()
   local claim = ledger.claim(db, who(1))
   do
     local tx <close> = db:transaction()
-    claim:complete(db, { row_count = 1, objects = { { key = "a", etag = "e", rows = 1 } } })
+    claim:complete(db, { row_count = 1, objects = each { { key = "a", etag = "e", rows = 1 } } })
     tx:rollback()
   end
   lu.assertNil(ledger.done(db, who(1)))
@@ -100,7 +111,7 @@ end
 function TestLedger.test_objects_stand_beside_their_node()
   local claim = ledger.claim(db, who(3))
   local tx <close> = db:transaction()
-  claim:complete(db, { row_count = 5, manifest = "m", objects = { { key = "k'1", etag = "e,1", rows = 2 },
+  claim:complete(db, { row_count = 5, manifest = "m", objects = each { { key = "k'1", etag = "e,1", rows = 2 },
     { key = "k{2}", rows = 3 } } })
   tx:commit()
   lu.assertEquals(db:query [[SELECT object, epoch, manifest, etag, row_count FROM tidemill.load_ledger
@@ -256,6 +267,10 @@ function TestAttempts.setUp()
 end
 function TestAttempts.tearDown() l:close() end
 
+local function count(table, run)
+  return db:value(("SELECT count(*) FROM %s%s"):format(table, run and (" WHERE run = '%s'"):format(run) or ""))
+end
+
 -- An extract whose manifest's put fails, after or without having been done: what it raises, its
 -- outputs, and the keys that are there then.
 local function extract_with(put)
@@ -284,13 +299,13 @@ end
 
 function TestAttempts.test_a_manifest_whose_put_got_no_answer_is_looked_up()
   local said, outputs, keys = extract_with(function(write, ...) write(...) end)
-  lu.assertEquals({ said, outputs.rows, outputs.manifest }, { true, ROWS, "r/out/1" })
-  lu.assertEquals(keys, "d/_manifest.json d/out-r-1-00001.csv")
+  lu.assertEquals({ said, outputs.rows, outputs.manifest }, { true, ROWS, "19700101T000000Z-r-out-0001" })
+  lu.assertEquals(keys, "d/_manifest/19700101T000000Z-r-out-0001.json d/out-19700101T000000Z-r-1-1-000001.csv")
 end
 
-function TestAttempts.test_a_manifest_that_was_not_put_leaves_no_objects()
+function TestAttempts.test_a_manifest_that_was_not_put_leaves_no_objects_and_can_never_come()
   local said, outputs, keys = extract_with(function() end)
-  lu.assertEquals({ said, outputs, keys }, { "no answer", {}, "" })
+  lu.assertEquals({ said, outputs, keys }, { "no answer", {}, "d/_manifest/19700101T000000Z-r-out-0001.json" })
 end
 
 -- COMMIT takes a while, so that what happens at random happens in it too.
@@ -299,10 +314,6 @@ local function slow_commit(table, seconds)
       BEGIN IF pg_trigger_depth() = 1 AND random() < 0.001 * %d THEN PERFORM pg_sleep(%s); END IF; RETURN NULL; END $$;
     CREATE CONSTRAINT TRIGGER linger AFTER INSERT ON %s DEFERRABLE INITIALLY DEFERRED
       FOR EACH ROW EXECUTE FUNCTION linger()]]):format(table == "dst" and 1 or 1000, seconds, table))
-end
-
-local function count(table, run)
-  return db:value(("SELECT count(*) FROM %s%s"):format(table, run and (" WHERE run = '%s'"):format(run) or ""))
 end
 
 local function assert_ledger(run, node)
@@ -328,19 +339,65 @@ function TestAttempts.test_a_repeated_load_does_nothing_and_says_what_was_done()
   lu.assertEquals(count "dst", 2 * ROWS) -- a rerun is another run
 end
 
-function TestAttempts.test_a_manifest_that_came_late_is_told_from_another_runs()
-  local attempts = attempt.of(l, "f.lua")
-  local one <close> = attempts:start { run_id = "r1", node = "out", attempt = 1 }
-  lu.assertTrue(one:finish().ok)
-  for given, hint in pairs { ["r1/out/2"] = "rerun r1 --from 'out'", ["r2/out/1"] = "another run" } do
-    local run = given:match "^[^/]+"
-    local load <close> = attempts:start { run_id = run, node = "in", attempt = 1, upstream = { out = { manifest = given } } }
-    local err = load:finish().error
-    lu.assertEquals(err.kind, "conflict")
-    lu.assertStrContains(err.message, "lake:d/ holds the data of r1/out/1")
-    lu.assertStrContains(err.hint, hint)
+-- The keys below d/ that hold this text.
+local function keys_of(text)
+  local found = {}
+  for entry in l:lake("lake", "lab-attempts"):list "d/" do
+    if entry.key:find(text, 1, true) then found[#found + 1] = entry.key end
   end
-  lu.assertEquals(count "dst", 0)
+  return found
+end
+
+local function load_as(run, upstream)
+  local load <close> = attempt.of(l, "f.lua"):start { run_id = run, node = "in", attempt = 1, upstream = upstream }
+  return load:finish(), load
+end
+
+function TestAttempts.test_a_frozen_extract_cannot_commit_beside_its_successor()
+  db:exec "INSERT INTO src SELECT i, repeat('y', 3000) FROM generate_series(1, 6000) i"
+  local rows = count "src"
+  local attempts = attempt.of(l, "f.lua")
+  local frozen = 0
+  for i = 1, 10 do
+    local run = "freeze" .. i
+    local one <close> = attempts:start { run_id = run, node = "out", attempt = 1 }
+    one:serve(0.03 * i)
+    one:kill "STOP"
+    local two <close> = attempts:start { run_id = run, node = "out", attempt = 2 } -- nobody told it of the session
+    lu.assertTrue(two:finish().ok)
+    one:kill "CONT"
+    local first = one:finish()
+    lu.assertEquals(#keys_of(("Z-%s-1-"):format(run)) > 0, first.ok) -- what it left is gone, unless it was through
+    if not first.ok then
+      frozen = frozen + 1
+      if first.error.kind ~= "canceled" then
+        lu.assertEquals(first.error.kind, "conflict", first.error.message)
+        lu.assertStrContains(first.error.message, "attempt 1 of node 'out' was closed by attempt 2")
+      end
+    end
+    local result, load = load_as(run, { out = two.outputs })
+    lu.assertTrue(result.ok, result.error and result.error.message)
+    lu.assertEquals(load.outputs.rows, rows)
+  end
+  lu.assertTrue(frozen > 0, "no attempt was stopped in time")
+end
+
+function TestAttempts.test_a_manifest_that_came_late_changes_no_load()
+  local attempts, lake = attempt.of(l, "f.lua"), l:lake("lake", "lab-attempts")
+  for entry in lake:list {} do lake:delete(entry.key) end -- of setUp's run, which is newer
+  local one <close> = attempts:start { run_id = "r1", node = "out", attempt = 2 }
+  lu.assertTrue(one:finish().ok)
+  local id = one.outputs.manifest
+  local text = lake:get(("d/_manifest/%s.json"):format(id))
+  for _, other in ipairs { (id:gsub("2$", "1")), (id:gsub("%-r1%-", "-r0-")), (id:gsub("2$", "3")) } do
+    lake:put(("d/_manifest/%s.json"):format(other), (text:gsub(id:gsub("%-", "%%-"), other):gsub('"etag":"', '%0no')))
+  end
+  lu.assertTrue(load_as("r1", { out = { manifest = id } }).ok) -- the very one
+  lu.assertStrContains(load_as("r2", {}).error.message, "was replaced") -- the newest of all
+  lake:delete(("d/_manifest/%s.json"):format((id:gsub("2$", "3"))))
+  lu.assertTrue(load_as("r3", {}).ok)
+  lu.assertEquals(count "dst", 2 * ROWS)
+  lu.assertStrContains(load_as("r4", { out = { manifest = (id:gsub("2$", "9")) } }).error.message, "there is no manifest 'd/")
 end
 
 -- Stops attempt 1 after `moment` seconds, lets attempt 2 do the work, and wakes attempt 1 again.

@@ -1,0 +1,53 @@
+--- Whether the objects of a manifest are there, as it has them.
+---
+--- A listing of the range of keys that the manifest spans is compared with it, both in ascending
+--- order: one request for a thousand objects, and no memory. An object that the listing lacks is
+--- asked for by itself before it is called missing, for there are stores whose listings lag.
+
+local errors = require "tidemill.error"
+
+local present = {}
+
+local HINT = "run the extract again"
+
+local function fail(message)
+  error(errors.new { kind = "integrity", message = message, hint = HINT }, 0)
+end
+
+-- What two keys have in common at their beginnings.
+local function common(a, b)
+  local n = 0
+  while n < #a and n < #b and a:byte(n + 1) == b:byte(n + 1) do n = n + 1 end
+  return a:sub(1, n)
+end
+
+-- A function that gives the entry of a key, asked for in ascending order; nil if the listing lacks it.
+local function listing(store, prefix)
+  local next_entry = store:list { prefix = prefix }
+  local entry = next_entry()
+  return function(key)
+    while entry and entry.key < key do entry = next_entry() end
+    return entry and entry.key == key and entry or nil
+  end
+end
+
+--- Raises kind "integrity" for the first object that is missing or is not what the manifest says.
+---@param m manifest.Manifest  open
+function present.check(m)
+  if m.object_count == 0 then return end
+  local first, last = m.prefix .. m.first_key, m.prefix .. m.last_key
+  local find = listing(m.store, first == last and first or common(first, last))
+  for object in m:objects() do
+    local key = m.prefix .. object.key
+    local there = find(key) or m.store:head(key)
+    if not there then
+      fail(("object '%s' of the manifest is missing"):format(key))
+    elseif there.size ~= object.bytes then
+      fail(("object '%s' has %d bytes, its manifest says %d"):format(key, there.size, object.bytes))
+    elseif there.etag and there.etag ~= object.etag then
+      fail(("object '%s' was replaced: its ETag is %s, its manifest says %s"):format(key, there.etag, object.etag))
+    end
+  end
+end
+
+return present
