@@ -150,7 +150,8 @@ local flow = {}
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)
 
 ---@class flow.LoadFields : flow.NodeFields
----@field from string   "connection:path/" in an object store, where an extract wrote
+---@field from string   "connection:path/" in an object store: what an extract of this run wrote there, else
+---the newest that was extracted there
 ---@field on string     a PostgreSQL connection
 ---@field into string   "schema.table" or "table", which must exist
 ---@field columns? string[]|table<string, string>  the target's columns in the order of the
@@ -208,7 +209,7 @@ local flow = {}
 ---@field condition flow.Condition  if it is false, what is behind this node is skipped
 
 ---@class flow.WaitFields : flow.NodeFields
----Waits for one of: a run of another flow, the previous cycle of this one, an object, a query, new rows.
+---Waits for one of: a run of another flow, the previous cycle of this one, an object, an extract, a query, new rows.
 ---@field flow? string       a flow whose runs must have succeeded, at least one ...
 ---@field node? string       ... or only this node of it
 ---@field at? "same"|"hour"|"day"|"week"|"month"  ... whose scheduled time is the same as this run's, or in
@@ -222,6 +223,7 @@ local flow = {}
 ---@field previous? boolean  the run of this flow (or its `node`) scheduled before this one must have
 ---succeeded, if there is any
 ---@field object? string     "connection:path" must exist; behind a "/" any object
+---@field extracted? string  an extract must have committed something to this "connection:path/"
 ---@field on? string         a PostgreSQL connection, on which ...
 ---@field query? string      ... the first value must be true, or not 0
 ---@field table? string      ... a row of this table

@@ -29,7 +29,7 @@ connections.
     flow.assign     a query's cell, row or column becomes variables
     flow.loop       SQL for each item of a list
     flow.branch     a gate: what is behind it runs if a condition holds
-    flow.wait_for   another flow, the previous run, an object, a query, new rows
+    flow.wait_for   another flow, the previous run, an object, an extract, a query, new rows
     flow.check      rules that data must follow
     flow.subflow    a run of another flow
 
@@ -79,7 +79,8 @@ named with the node, `${node.rows}`:
     loop            rows, iterations           branch    result (true or false)
     check           passed, warned, failed, violations, report (JSON)
     shell           exit_code                  subflow   run_id, and all outputs of its nodes
-    wait_for        run_id and all outputs of the run; size, etag of an object; value of a query
+    wait_for        run_id and all outputs of the run; size, etag of an object; manifest, rows of an
+                    extract; value of a query
 
 A loop walks over `list`, a text that is split at "," (or `separator`, or a Lua `pattern`) or a list
 of texts, over several `lists` of one length in step, or counts to `count`. Its sql knows

@@ -104,6 +104,7 @@ nodes.fields = {
     from = { type = "offset" },
     to = { type = "offset" },
     object = { type = "location" },
+    extracted = { type = "location" },
     on = { type = "connection", wants = "postgres" },
     query = { type = "string" },
     table = { type = "relation" },
@@ -379,6 +380,7 @@ local WAITS = { -- what is waited for: the field that says so, the fields that g
     fail_fast = true } },
   { "previous", { node = true, fail_fast = true } },
   { "object", {} },
+  { "extracted", {} },
   { "query", { on = true } },
   { "table", { on = true, column = true, newer_than = true } },
 }
@@ -395,7 +397,7 @@ function finish.wait_for(spec, report, node)
     if spec[wait[1]] then found = wait end
   end
   if not found then
-    report(nil, "does not say what it waits for", "give one of flow, previous = true, object, query, table")
+    report(nil, "does not say what it waits for", "give one of flow, previous = true, object, extracted, query, table")
     return
   end
   spec.what = found[1]
@@ -452,8 +454,8 @@ local FIXED = {
   subflow = { "run_id" },
   shell = { "exit_code" },
 }
-local WAIT_OUTPUTS = { flow = { "run_id" }, previous = { "run_id" }, object = { "size", "etag" }, query = { "value" },
-  table = {} }
+local WAIT_OUTPUTS = { flow = { "run_id" }, previous = { "run_id" }, object = { "size", "etag" },
+  extracted = { "manifest", "rows" }, query = { "value" }, table = {} }
 
 --- The outputs of a node: those it declares (named `${name}`, or `${node.name}`), those that its
 --- kind always has (`${node.name}` only), and whether it may have others, which nobody can know

@@ -1,12 +1,13 @@
 --- The body of a flow.wait_for node: one look.
 ---
---- For an object or what a database says this process looks, and asks to be started again later;
+--- For objects or what a database says this process looks, and asks to be started again later;
 --- between two looks the node holds no worker. For another flow, or the cycle before this one, the
 --- runner itself looks into its store; this only says which runs will do. Either way the waiting
 --- ends at its timeout, counted from the first look.
 
 local errors = require "tidemill.errors"
 local kinds = require "tidemill.kinds"
+local manifest = require "tidemill.manifest"
 local pg = require "pg"
 local signal = require "tidemill.signal"
 local time = require "time"
@@ -71,6 +72,13 @@ function look.object(ctx, spec)
   local entry = store:list { prefix = path, page_size = 1 }()
   if entry then return { size = entry.size, etag = entry.etag } end
   return nil, ("no object below %s yet"):format(spec.object)
+end
+
+function look.extracted(ctx, spec)
+  local store <close>, prefix = ctx:location(spec.extracted)
+  local id = manifest.newest(store, prefix)
+  local m = id and manifest.open(store, prefix, spec.extracted, id)
+  return m and { manifest = m.id, rows = m.rows }, ("nothing has been extracted to %s yet"):format(spec.extracted)
 end
 
 -- Whether the value of a query means true.

@@ -97,6 +97,19 @@ function TestWait.test_an_object_that_is_there_is_no_wait()
   lu.assertEquals(given.any.size, 7)
 end
 
+function TestWait.test_what_was_extracted_is_awaited_by_its_manifest()
+  local names = require "tidemill.manifest.names"
+  local who = { node = "out", run = "r", attempt = 1, business = 0 }
+  lake:put("day/out.csv", "1\n") -- nobody has committed it
+  require "tidemill.manifest".close(lake, "day/", names.id(who, 2), "attempt 3")
+  fails([[flow.wait_for "w" { extracted = "lake:day/", every = "1s", timeout = "1s" },]],
+    "nothing has been extracted to lake:day/ yet")
+  require "tidemill.manifest".write(lake, "day/", { id = names.id(who), format = { compress = "none" },
+    columns = { { name = "a", type = "text" } } },
+    { { key = "out.csv", rows = 1, bytes = 2, raw_bytes = 2, crc64 = "1", etag = "e" } })
+  lu.assertEquals(outputs([[flow.wait_for "w" { extracted = "lake:day/" },]]).w, { manifest = names.id(who), rows = 1 })
+end
+
 function TestWait.test_an_object_may_come_while_it_is_awaited()
   local code, text = run_and([[flow.wait_for "w" { object = "lake:day=${bizdate}/done", every = "1s", timeout = "60s" },
     flow.shell "after" { after = "w", command = "echo ${w.size}" },]], function()
