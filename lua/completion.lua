@@ -118,9 +118,19 @@ local function topics()
   return found
 end
 
+-- "lake:" for each object store of the project.
+local function locations()
+  local found = {}
+  for name, connection in pairs(require "tidemill.project".open().connections) do
+    if connection.wants == "store" then found[#found + 1] = { name .. ":", connection.kind } end
+  end
+  table.sort(found, function(a, b) return a[1] < b[1] end)
+  return found, true
+end
+
 -- By the word that stands for a value: what there is, or the files to offer.
 local KINDS = {
-  FLOW = flow_names, RUN = run_ids, NODE = node_names, TOPIC = topics, ["NAME=VALUE"] = settable,
+  FLOW = flow_names, RUN = run_ids, NODE = node_names, TOPIC = topics, LOCATION = locations, ["NAME=VALUE"] = settable,
   A = version_numbers, B = version_numbers, VERSION = version_numbers,
   ["FLOW.lua"] = "lua", ["SCRIPT.lua"] = "lua", ["FLOW_test.lua"] = "lua", FILE = "*", FOLDER = "*", DIR = "*",
   ARG = "*",

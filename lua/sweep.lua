@@ -1,15 +1,17 @@
 --- Sweeping: what attempts of extracts left in a store and no manifest lists.
 ---
---- An object goes if its name is one that an extract gives, to the letter; if its attempt can never
---- commit any more, which closing its place makes sure of (lua/manifest.lua), or has committed;
---- and if no manifest of its folder lists it, as they all are after that. An unfinished upload goes
---- by the name of its key, likewise. An attempt that may still run is never closed: whether it may,
---- the state store says, and of runs that it does not know the age of what they wrote last.
+--- An object goes if its name is one that an extract gives, to the letter; if its attempt has
+--- committed, or never can, which closing its place makes sure of (lua/manifest.lua); and if then
+--- no manifest of its folder lists it. An unfinished upload goes by the name of its key, likewise.
+--- An attempt that may still run is never closed: whether it may, the state store says, and of
+--- runs that it does not know, or that may be restored, the age of what they wrote last.
 ---
 --- An attempt may take over what those before it wrote (a resumed extract). It closes their places
---- under its own number first; so what a place closed like that leaves goes only once the
---- successor is through as well.
+--- under its own number first, so that what they left stays until it is through as well; and it
+--- looks whether that is still there before it puts its manifest, like a load before it begins.
 
+local errors = require "tidemill.errors"
+local kinds = require "tidemill.kinds"
 local manifest = require "tidemill.manifest"
 local names = require "tidemill.manifest.names"
 
@@ -22,8 +24,8 @@ local function remove(store, keys)
   for from = 1, #keys, BATCH do
     local failed = store:delete_many(table.move(keys, from, math.min(from + BATCH - 1, #keys), 1, {}))
     if failed[1] then
-      error(require "tidemill.errors".new("io", ("cannot delete '%s': %s"):format(failed[1].key,
-        failed[1].message or failed[1].code or "refused"), { code = failed[1].code }), 0)
+      error(errors.new("io", ("cannot delete '%s': %s"):format(failed[1].key, failed[1].message or failed[1].code
+        or "refused"), { code = failed[1].code }), 0)
     end
   end
   return #keys
@@ -60,6 +62,206 @@ function sweep.older(store, prefix, who, keep)
     end
   end
   return done
+end
+
+-- ---- a place ----
+
+---@class sweep.Options
+---@field path string       the prefix, "" or with a "/" at its end; folders below it are swept as well
+---@field older_ms integer  how old the newest write of an attempt must be that nobody knows to be over
+---@field now_ms integer
+---@field dry_run? boolean
+---@field over? fun(name: manifest.Name): boolean?, string?  whether the attempt is over for good, false if it
+---may still write, nil if its age must tell; and why
+---@field tell fun(left: sweep.Left)  sees each attempt that left something
+
+---@class sweep.Left
+---@field folder string
+---@field node string       its slug
+---@field run string
+---@field attempt integer
+---@field objects integer
+---@field bytes integer
+---@field uploads integer
+---@field removed boolean   with dry_run: it would be
+---@field reason? string    why it is kept
+---@field unreadable? boolean  because a manifest cannot be relied on
+
+local Sweep = {}
+Sweep.__index = Sweep
+
+-- The folder and what stands behind it.
+local function split(key)
+  local folder, name = key:match "^(.*/)([^/]*)$"
+  return folder or "", name or key
+end
+
+-- Whose upload this is: of an object, or of a manifest.
+local function parse_upload(key)
+  local folder, name = split(key)
+  if folder:sub(-#names.FOLDER) == names.FOLDER then
+    local parsed = name:match "%.json$" and names.parse_id((name:gsub("%.json$", "")))
+    return parsed and names.is_run(parsed.run) and parsed or nil, folder:sub(1, -#names.FOLDER - 1)
+  end
+  return names.parse_object(name), folder
+end
+
+local function new_attempt(folder, name)
+  return { folder = folder, name = name, keys = {}, sizes = {}, uploads = {}, newest = 0 }
+end
+
+-- What is modified at an unknown time is modified now.
+local function touch(self, attempt, modified_ms)
+  attempt.newest = math.max(attempt.newest, modified_ms or self.now_ms)
+end
+
+local function uploads_of(self)
+  local found = {}
+  for _, upload in ipairs(self.store:list_multiparts(self.path)) do
+    local name, folder = parse_upload(upload.key)
+    if name then
+      local id = folder .. names.id_of(name)
+      found[id] = found[id] or new_attempt(folder, name)
+      table.insert(found[id].uploads, upload)
+      touch(self, found[id], upload.started_ms)
+    end
+  end
+  return found
+end
+
+-- Whether an attempt is over; if not, why it is thought to run.
+local function is_over(self, name, newest)
+  local verdict, why
+  if self.over then verdict, why = self.over(name) end
+  if verdict ~= nil then return verdict, why end
+  if newest < self.now_ms - self.older_ms then return true end
+  return false, why or "nobody here knows its run, and what it wrote is new"
+end
+
+-- Whether what becomes of an attempt is settled, and of those that took over from it; notes those
+-- that have committed. Else why not.
+local function settle(self, attempt, name, newest, committed)
+  local id = names.id_of(name)
+  local state, by = manifest.state(self.store, attempt.folder, id)
+  if not state then
+    local over, why = is_over(self, name, newest)
+    if not over then return false, why end
+    if self.dry_run then return true end
+    state, by = manifest.close(self.store, attempt.folder, id, "sweep")
+  end
+  if state == "committed" then
+    committed[#committed + 1] = id
+    return true
+  end
+  local successor = by:match "^attempt (%d%d?%d?%d?%d?%d?)$"
+  successor = successor and math.tointeger(tonumber(successor))
+  if not successor or successor <= name.attempt then return true end
+  local mark = self.store:head(names.key(attempt.folder, id))
+  return settle(self, attempt, { slug = name.slug, business = name.business, run = name.run, attempt = successor },
+    mark and mark.modified_ms or self.now_ms, committed)
+end
+
+-- Of every manifest in a folder: its id, its first key and its last.
+local function manifests_of(self, folder)
+  if self.known_folder == folder then return self.known end
+  local known, before = {}, nil
+  repeat
+    local ids = manifest.list(self.store, folder, before)
+    for _, id in ipairs(ids) do
+      local m = manifest.look(self.store, folder, id)
+      if m and m.first_key then known[#known + 1] = { id = id, first = m.first_key, last = m.last_key } end
+    end
+    before = ids[#ids]
+  until not before
+  self.known_folder, self.known = folder, known
+  return known
+end
+
+-- Takes out of `sizes` what a manifest lists.
+local function strike(self, folder, id, sizes)
+  local m = manifest.look(self.store, folder, id)
+  if not m then return end
+  for object in m:objects() do sizes[folder .. object.key] = nil end
+end
+
+-- Leaves in `sizes` only what no manifest lists. Those of the attempt are read anew, others once.
+local function strike_listed(self, attempt, committed)
+  local folder, sizes = attempt.folder, attempt.sizes
+  for _, id in ipairs(committed) do strike(self, folder, id, sizes) end
+  if not next(sizes) then return end
+  local first, last = attempt.keys[1]:sub(#folder + 1), attempt.keys[#attempt.keys]:sub(#folder + 1)
+  for _, one in ipairs(manifests_of(self, folder)) do
+    if one.first <= last and one.last >= first then strike(self, folder, one.id, sizes) end
+  end
+end
+
+local function report(attempt)
+  local left = { folder = attempt.folder, node = attempt.name.slug, run = attempt.name.run,
+    attempt = attempt.name.attempt, objects = 0, bytes = 0, uploads = #attempt.uploads, removed = true }
+  for _, size in pairs(attempt.sizes) do left.objects, left.bytes = left.objects + 1, left.bytes + size end
+  return left
+end
+
+local function clear(self, attempt)
+  local keys = {}
+  for _, key in ipairs(attempt.keys) do
+    if attempt.sizes[key] then keys[#keys + 1] = key end
+  end
+  remove(self.store, keys)
+  for _, upload in ipairs(attempt.uploads) do self.store:abort_multipart(upload.key, upload.upload_id) end
+end
+
+-- Judges an attempt of which all objects and uploads are known.
+local function judge(self, attempt)
+  local committed, unreadable = {}, false
+  local settled, why = settle(self, attempt, attempt.name, attempt.newest, committed)
+  if settled then
+    local ok, raised = pcall(strike_listed, self, attempt, committed)
+    if not ok and (not errors.is(raised) or raised.kind ~= "integrity") then error(raised, 0) end
+    if not ok then settled, why, unreadable = false, raised.message, true end
+  end
+  local left = report(attempt)
+  if left.objects + left.uploads == 0 then return end
+  if not settled then left.removed, left.reason, left.unreadable = false, why, unreadable or nil end
+  if settled and not self.dry_run then clear(self, attempt) end
+  self.tell(left)
+end
+
+--- Sweeps a place. What cannot be judged is kept and told. Raises what the store raises.
+---@param store oss.Store
+---@param options sweep.Options
+function sweep.place(store, options)
+  local self = setmetatable({ store = store }, Sweep)
+  for key, value in pairs(options) do self[key] = value end
+  local with_uploads, current, current_id = uploads_of(self), nil, nil
+  for entry in store:list { prefix = self.path } do
+    local folder, name = split(entry.key)
+    local parsed = names.parse_object(name)
+    if parsed then
+      local id = folder .. names.id_of(parsed)
+      if id ~= current_id then
+        if current then judge(self, current) end
+        current, current_id = with_uploads[id] or new_attempt(folder, parsed), id
+        with_uploads[id] = nil
+      end
+      current.keys[#current.keys + 1] = entry.key
+      current.sizes[entry.key] = entry.size or 0
+      touch(self, current, entry.modified_ms)
+    end
+  end
+  if current then judge(self, current) end
+  for _, attempt in pairs(with_uploads) do judge(self, attempt) end
+end
+
+--- The path of a location as the command line has it: "lake:orders/", or "lake:" for all of it.
+---@param text string
+---@return string connection, string path
+function sweep.location(text)
+  local whole = text:match "^([%w_-]+):$"
+  if whole then return whole, "" end
+  local connection, path = kinds.split_location(text)
+  if not connection then errors.usage(("'%s': %s"):format(text, path)) end
+  return connection, path:find "/$" and path or path .. "/"
 end
 
 return sweep

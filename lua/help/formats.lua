@@ -26,4 +26,9 @@ JSON value, with a line for each object.
 A load reads the manifest that an extract of its own run put in the same place; without one, the
 newest there: that of the greatest name. So what was extracted to a place replaces what was there,
 and the older data stays until somebody removes it.
+
+An extract that is killed leaves objects that no manifest lists, and unfinished uploads. The next
+attempt of its node removes them; `tidemill sweep lake:orders/` removes what is left where none
+follows. A rule of the bucket that ends uploads by their age does no harm, if the longest extract
+fits into it.
 ]]

@@ -111,6 +111,11 @@ function names.less(a, b)
   return a.attempt < b.attempt
 end
 
+--- Whether a text has the form of a run's id.
+---@param text string
+---@return boolean
+function names.is_run(text) return text:find(RUN) ~= nil end
+
 --- Takes the name of an object apart; nil unless it is one that an extract gives, to the letter.
 ---@param name string  without any folder
 ---@return manifest.Name?
@@ -118,7 +123,7 @@ function names.parse_object(name)
   local slug, business, run, attempt, job, number, suffix =
     name:match "^([a-z0-9_]+)%-(%w+)%-([%x%-]+)%-([1-9]%d*)%-([1-9]%d*)%-(%d+)%.[ct][sx][vt](.*)$"
   if not slug or #slug > SLUG_BYTES or not SUFFIXES[suffix] then return nil end
-  if not is_time(business) or not run:find(RUN) then return nil end
+  if not is_time(business) or not names.is_run(run) then return nil end
   if #attempt > 9 or #job > 4 or #number < names.DIGITS or #number > 9 then return nil end
   return { slug = slug, business = business, run = run, attempt = math.tointeger(tonumber(attempt)) }
 end

@@ -1,0 +1,347 @@
+-- needs: ossd radosgw
+--- Sweeping: what failed attempts left goes, and nothing else, whatever the store.
+
+local errors = require "tidemill.errors"
+local json = require "json"
+local lab = require "tests.support.lab"
+local lu = require "luaunit"
+local manifest = require "tidemill.manifest"
+local names = require "tidemill.manifest.names"
+local oss = require "oss"
+local present = require "tidemill.manifest.present"
+local state = require "tidemill.state"
+local sweep = require "tidemill.sweep"
+
+local DAY = 86400000
+local l
+
+-- Ids as runs have them.
+local function run(n) return ("20260302-0405%02d-abcdef"):format(n) end
+
+local function who(n, attempt) return { node = "out", run = run(n), attempt = attempt or 1, business = 1772336706 } end
+
+local function object(n, attempt, number, suffix)
+  return ("%s%06d%s"):format(names.stem(who(n, attempt), attempt or 1, 1), number or 1, suffix or ".csv")
+end
+
+local function listed(key, bytes)
+  return { key = key, rows = 1, bytes = bytes or 4, raw_bytes = bytes or 4, crc64 = "1", etag = "e" }
+end
+
+local function commit(store, folder, w, keys)
+  local objects = {}
+  for i, key in ipairs(keys) do objects[i] = listed(key) end
+  manifest.write(store, folder, { id = names.id(w), format = { compress = "none" },
+    columns = { { name = "a", type = "text" } } }, objects)
+end
+
+local function keys_of(store, prefix)
+  local found = {}
+  for entry in store:list { prefix = prefix } do
+    if not entry.key:find("_manifest/", 1, true) then found[#found + 1] = entry.key end
+  end
+  return found
+end
+
+local function sort(list)
+  table.sort(list)
+  return list
+end
+
+-- Sweeps; what was told, by run and attempt: "removed objects/uploads", "kept objects/uploads".
+local function swept(store, options)
+  local told = {}
+  local all = { path = "", older_ms = DAY, now_ms = os.time() * 1000, tell = function(left)
+    local id = ("%s%d/%d"):format(left.folder, tonumber(left.run:match "05(%d%d)%-"), left.attempt)
+    told[id] = ("%s %d/%d"):format(left.removed and "removed" or "kept", left.objects, left.uploads)
+  end }
+  for key, value in pairs(options or {}) do all[key] = value end
+  sweep.place(store, all)
+  return told
+end
+
+-- Run 1 is over, run 2 goes on, of run 3 and others nobody knows.
+local function over(name)
+  if name.run == run(1) then return true end
+  if name.run == run(2) then return false, "its run is running" end
+end
+
+local function empty(store)
+  local keys = {}
+  for entry in store:list {} do keys[#keys + 1] = entry.key end
+  store:delete_many(keys)
+  for _, upload in ipairs(store:list_multiparts "") do store:abort_multipart(upload.key, upload.upload_id) end
+  return store
+end
+
+local open = {}
+
+function open.ossd() return empty(l:lake("lake", "lab-sweep")) end
+
+function open.radosgw()
+  local store = oss.open { url = "s3://lab-sweep", endpoint = os.getenv "TM_S3", access_key_id = os.getenv "TM_S3_ID",
+    access_key_secret = os.getenv "TM_S3_SECRET" }
+  store:create_bucket()
+  return empty(store)
+end
+
+function open.file()
+  assert(os.execute(("mkdir -p '%s/pond'"):format(l.dir)))
+  return empty(oss.open { url = ("file://%s/pond"):format(l.dir) })
+end
+
+TestSweep = {}
+
+function TestSweep.setUp() l = lab.new "sweep" end
+function TestSweep.tearDown() l:close() end
+
+local function in_every_store(body)
+  for _, kind in ipairs { "ossd", "radosgw", "file" } do
+    local store <close> = open[kind]()
+    body(store, kind)
+  end
+end
+
+function TestSweep.test_only_what_no_manifest_lists_goes()
+  in_every_store(function(store, kind)
+    local kept = { "a/" .. object(1), "a/" .. object(1, 1, 2), "a/" .. object(2), "a/" .. object(3), "b/" .. object(1),
+      "a/report.csv", "a/out-1-2-000001.csv", "a/" .. object(1, 2):gsub("%.csv", ".csv.bak"),
+      "a/" .. object(1, 2):gsub("20260302", "20260302x"), "a/" .. object(1, 2):gsub("000001", "00001"),
+      "a/" .. object(1, 2):gsub("20260301T", "20261301T"), "z.csv" }
+    local gone = { "a/" .. object(1, 1, 3), "a/" .. object(1, 2), "a/" .. object(1, 2, 2, ".csv.gz"),
+      object(1, 3, 1, ".txt.zst"), "a/deep/" .. object(1) }
+    for _, key in ipairs(kept) do store:put(key, "1234") end
+    for _, key in ipairs(gone) do store:put(key, "1234") end
+    commit(store, "a/", who(1), { object(1), object(1, 1, 2) })
+    commit(store, "b/", who(3), { object(1) }) -- another attempt's: it is listed, and stays
+    for _, key in ipairs { "a/" .. object(1, 2, 9), "a/" .. object(2, 1, 9), "a/theirs", names.key("a/", names.id(who(1, 5))),
+      "c/" .. object(1, 1) } do
+      store:create_multipart(key)
+    end
+
+    local expected = { ["a/1/1"] = "removed 1/0", ["a/1/2"] = "removed 2/1", ["a/1/5"] = "removed 0/1",
+      ["1/3"] = "removed 1/0", ["a/deep/1/1"] = "removed 1/0", ["c/1/1"] = "removed 0/1", ["a/2/1"] = "kept 1/1",
+      ["a/3/1"] = "kept 1/0" }
+    lu.assertEquals(swept(store, { over = over, dry_run = true }), expected, kind)
+    lu.assertEquals(#keys_of(store, ""), #kept + #gone, kind)
+    lu.assertNil(manifest.state(store, "a/", names.id(who(1, 2))))
+
+    lu.assertEquals(swept(store, { over = over }), expected, kind)
+    lu.assertEquals(keys_of(store, ""), sort(kept), kind)
+    local left = {}
+    for _, upload in ipairs(store:list_multiparts "") do left[#left + 1] = upload.key end
+    lu.assertEquals(sort(left), sort { "a/" .. object(2, 1, 9), "a/theirs" }, kind)
+    lu.assertEquals(swept(store, { over = over }), { ["a/2/1"] = "kept 1/1", ["a/3/1"] = "kept 1/0" }, kind)
+    empty(store)
+  end)
+end
+
+function TestSweep.test_what_was_swept_can_never_be_committed()
+  in_every_store(function(store, kind)
+    store:put(object(1), "1234")
+    lu.assertEquals(swept(store, { over = over }), { ["1/1"] = "removed 1/0" }, kind)
+    local ok, raised = pcall(commit, store, "", who(1), { object(1) })
+    lu.assertEquals({ ok, errors.from(raised).kind }, { false, "exists" }, kind)
+    lu.assertEquals({ manifest.state(store, "", names.id(who(1))) }, { "closed", "sweep" }, kind)
+    lu.assertNil(manifest.newest(store, ""), kind)
+    empty(store)
+  end)
+end
+
+function TestSweep.test_of_a_run_that_nobody_knows_the_newest_write_tells()
+  local store <close> = open.ossd()
+  store:put("d/" .. object(3), "1234")
+  store:put("d/" .. object(4), "1234")
+  store:create_multipart("d/" .. object(4, 1, 2))
+  local now = os.time() * 1000
+  lu.assertEquals(swept(store, { now_ms = now + DAY - 60000 }), { ["d/3/1"] = "kept 1/0", ["d/4/1"] = "kept 1/1" })
+  lu.assertEquals(swept(store, { path = "e/", now_ms = now + 2 * DAY }), {})
+  lu.assertEquals(swept(store, { path = "d/", now_ms = now + DAY + 60000, over = over }),
+    { ["d/3/1"] = "removed 1/0", ["d/4/1"] = "removed 1/1" })
+end
+
+function TestSweep.test_what_a_successor_takes_over_stays_while_it_may_use_it()
+  local store <close> = open.ossd()
+  for number = 1, 3 do store:put(object(2, 1, number), "1234") end
+  manifest.close(store, "", names.id(who(2)), "attempt 2")
+  lu.assertEquals(swept(store, { over = over }), { ["2/1"] = "kept 3/0" })
+  commit(store, "", who(2, 2), { object(2, 1, 1), object(2, 1, 3) })
+  lu.assertEquals(swept(store, { over = over }), { ["2/1"] = "removed 1/0" })
+  lu.assertEquals(keys_of(store, ""), { object(2, 1, 1), object(2, 1, 3) })
+end
+
+function TestSweep.test_an_attempt_closes_those_before_it_and_keeps_what_it_takes_over()
+  in_every_store(function(store, kind)
+    for attempt = 1, 3 do
+      store:put("p/" .. object(3, attempt), "1234")
+      store:put("p/" .. object(3, attempt, 2), "1234")
+    end
+    commit(store, "p/", who(3, 2), { object(3, 2) })
+    store:create_multipart("p/" .. object(3, 1, 3))
+    lu.assertEquals(sweep.older(store, "p/", who(3, 3), { [object(3, 1, 2)] = true }), { objects = 1, uploads = 1 }, kind)
+    lu.assertEquals(keys_of(store, ""), { "p/" .. object(3, 1, 2), "p/" .. object(3, 2), "p/" .. object(3, 2, 2),
+      "p/" .. object(3, 3), "p/" .. object(3, 3, 2) }, kind)
+    lu.assertEquals({ manifest.state(store, "p/", names.id(who(3, 1))) }, { "closed", "attempt 3" }, kind)
+    lu.assertNil(manifest.state(store, "p/", names.id(who(3, 3))), kind)
+    empty(store)
+  end)
+end
+
+function TestSweep.test_a_manifest_that_cannot_be_read_protects_its_folder()
+  local store <close> = open.ossd()
+  store:put("a/" .. object(1), "1234")
+  store:put("b/" .. object(1), "1234")
+  store:put(names.key("a/", names.id(who(9))), "{}")
+  lu.assertEquals(swept(store, { over = over }), { ["a/1/1"] = "kept 1/0", ["b/1/1"] = "removed 1/0" })
+end
+
+function TestSweep.test_many_are_removed_in_batches()
+  local store <close> = open.ossd()
+  for i = 1, 1100 do store:put(object(1, 1, i), "x") end
+  lu.assertEquals(swept(store, { over = over }), { ["1/1"] = "removed 1100/0" })
+  lu.assertEquals(keys_of(store, ""), {})
+end
+
+-- ---- manifests ----
+
+function TestSweep.test_the_newest_is_found_among_names_of_others()
+  local store <close> = open.ossd()
+  for _, name in ipairs { "20269901T000000Z-r-out-0001", "99999999T999999Z-r-out-0001", "20260301T000000Z-r-out-1",
+    "20260301T000000Z-r-out-00001", "20260301T000000Z-r-out-0000", "x", "", "20260301T000000Z-r-OUT-0001",
+    "20260301T000000Z-r-out-0001.json.bak", "deep/20270301T000000Z-r-out-0001" } do
+    store:put(("_manifest/%s.json"):format(name), "{}")
+    store:put("_manifest/" .. name .. "x", "{}")
+  end
+  lu.assertNil(manifest.newest(store, ""))
+  for attempt = 1, 250 do manifest.close(store, "", names.id(who(1, attempt)), "sweep") end
+  lu.assertNil(manifest.newest(store, "")) -- whatever many are closed
+  local first = { node = "out", run = run(1), attempt = 3, business = 0 }
+  commit(store, "", first, {})
+  lu.assertEquals(manifest.newest(store, ""), names.id(first))
+  for _, w in ipairs { { node = "out", run = run(2), attempt = 9999, business = 86400 },
+    { node = "out", run = run(2), attempt = 10000, business = 86400 } } do
+    commit(store, "", w, {})
+    lu.assertEquals(manifest.newest(store, ""), names.id(w))
+  end
+end
+
+function TestSweep.test_names_can_be_taken_apart_again()
+  for _, node in ipairs { "out", "Orders to the Lake", "抽取订单", "a-b", ("n"):rep(200), "__", "a.b" } do
+    local slug = names.slug(node)
+    lu.assertStrMatches(slug, "[a-z0-9_]+")
+    lu.assertTrue(#slug <= 60)
+    local w = { node = node, run = run(7), attempt = 12, business = 1772336706 }
+    local expected = { slug = slug, business = "20260301T034506Z", run = run(7), attempt = 12 }
+    lu.assertEquals(names.parse_object(names.stem(w, 12, 3) .. "000001.txt.gz"), expected)
+    lu.assertEquals(names.parse_id(names.id(w)), expected)
+  end
+  lu.assertEquals(names.slug "Orders to the Lake", "orders_to_the_lake")
+  lu.assertNotEquals(names.slug "抽取订单", names.slug "抽取客户")
+  lu.assertNotEquals(names.slug "a.b", names.slug "a b")
+end
+
+function TestSweep.test_a_manifest_of_many_objects_costs_no_memory_and_a_few_requests()
+  local store <close> = open.file()
+  do
+    local keys = {}
+    for i = 1, 20000 do keys[i] = object(1, 1, i) end
+    commit(store, "m/", who(1), keys)
+  end
+  collectgarbage()
+  collectgarbage()
+  local before, most, count = collectgarbage "count", 0, 0
+  local m = manifest.open(store, "m/", "lake:m/")
+  lu.assertEquals({ m.object_count, m.rows, m.bytes, m.text }, { 20000, 20000, 80000 })
+  for one in m:objects() do
+    count = count + 1
+    if count % 1000 == 0 then most = math.max(most, collectgarbage "count" - before) end
+    lu.assertEquals(one.key, object(1, 1, count))
+  end
+  lu.assertEquals(count, 20000)
+  lu.assertTrue(most < 12000, most) -- KiB: garbage of the reading, not the objects
+end
+
+function TestSweep.test_objects_of_a_manifest_are_compared_with_a_listing()
+  in_every_store(function(store, kind)
+    local w, objects = who(1), {}
+    for i = 1, 30 do
+      local key = object(1, 1, i)
+      local info = store:put("q/" .. key, "1234")
+      objects[i] = listed(key)
+      objects[i].etag = info.etag or store:head("q/" .. key).etag
+    end
+    manifest.write(store, "q/", { id = names.id(w), format = { compress = "none" },
+      columns = { { name = "a", type = "text" } } }, objects)
+    local m = manifest.open(store, "q/", "lake:q/")
+    present.check(m)
+    store:put("q/" .. object(1, 1, 30), "1235")
+    lu.assertErrorMsgContains("was replaced", present.check, m)
+    store:put("q/" .. object(1, 1, 20), "12345")
+    lu.assertErrorMsgContains("has 5 bytes, its manifest says 4", present.check, m)
+    store:delete("q/" .. object(1, 1, 10))
+    lu.assertErrorMsgContains(object(1, 1, 10) .. "' of the manifest is missing", present.check, m, kind)
+    empty(store)
+  end)
+end
+
+-- ---- the command ----
+
+function TestSweep.test_the_command_asks_the_state_store()
+  local lake = open.ossd()
+  l:project()
+  l:flow("good.lua", [[flow.shell "out" { command = "true" },]])
+  l:flow("bad.lua", [[flow.shell "out" { command = "false" },]])
+  lu.assertEquals(l:run("run", "good.lua").code, 0)
+  lu.assertEquals(l:run("run", "bad.lua").code, 1)
+  local ids = {}
+  do
+    local store <close> = state.open("sqlite:.tidemill/state.db", { directory = l.dir })
+    for _, row in ipairs(store:runs {}) do ids[row.state] = row.id end
+    lake:put("d/" .. names.stem({ node = "out", run = ids.success, business = 0 }, 1, 1) .. "000001.csv", "1234")
+    lake:put("d/" .. names.stem({ node = "out", run = ids.failed, business = 0 }, 1, 1) .. "000001.csv", "12345")
+    lake:put("d/" .. object(8), "123456")
+  end
+  local r = l:run("sweep", "lake:d", "--dry-run")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertStrContains(r.out, ("would   d/out, run %s, attempt 1: 1 object (4 B)"):format(ids.success))
+  lu.assertStrContains(r.out, ("kept    d/out, run %s, attempt 1: 1 object (5 B); its run failed and may be restored")
+    :format(ids.failed))
+  lu.assertStrContains(r.out, "nobody here knows its run")
+  lu.assertStrContains(r.out, "would remove: 1 object (4 B)\n")
+  r = l:run("sweep", "lake:", "--json")
+  local told = json.decode(r.out)
+  lu.assertEquals({ told.objects, told.bytes, told.kept, #told.attempts, told.dry_run }, { 1, 4, 2, 3, false })
+  r = l:run("sweep", "lake:d/", "--older", "0s")
+  lu.assertStrContains(r.out, "removed: 2 objects (11 B)\n")
+  lu.assertEquals(keys_of(lake, ""), {})
+  lu.assertEquals(l:run("sweep", "lake:d/").out, "removed: nothing\n")
+  lu.assertEquals(l:run("sweep", "lake:d/", "--older", "x").code, 2)
+  lu.assertEquals(l:run("sweep", "d/").code, 2)
+  lu.assertEquals(l:run("sweep", "pond:d/").code, 2)
+  lu.assertStrContains(l:run("complete", "sweep", "").out, "lake:")
+
+  lake:put("d/" .. object(8), "1")
+  lake:put(names.key("d/", names.id(who(9))), "{}")
+  r = l:run("sweep", "lake:d/", "--older", "0s")
+  lu.assertEquals(r.code, 1)
+  lu.assertStrContains(r.out, "is not usable")
+end
+
+function TestSweep.test_a_run_that_goes_on_is_left_alone()
+  local lake = open.ossd()
+  l:project()
+  l:flow("slow.lua", [[flow.shell "out" { command = "true" }, flow.shell "other" { command = "true" },]])
+  lu.assertEquals(l:run("run", "slow.lua").code, 0)
+  local store <close> = state.open("sqlite:.tidemill/state.db", { directory = l.dir })
+  local id = store:find_run "last".id
+  store.db:exec("UPDATE runs SET state = 'running' WHERE id = ?", id)
+  store.db:exec("UPDATE nodes SET state = 'running' WHERE run_id = ? AND node = 'other'", id)
+  for _, node in ipairs { "out", "other" } do
+    lake:put(names.stem({ node = node, run = id, business = 0 }, 1, 1) .. "000001.csv", "1234")
+  end
+  local r = l:run("sweep", "lake:", "--older", "0s")
+  lu.assertStrContains(r.out, ("removed out, run %s"):format(id))
+  lu.assertStrContains(r.out, ("kept    other, run %s, attempt 1: 1 object (4 B); its run is running"):format(id))
+end
+
+os.exit(lu.LuaUnit.run())
