@@ -92,6 +92,7 @@ end
 ---@field runs fun(runner: string): string[]  makes runs, or has them go on, for this runner alone; their ids
 ---@field display fun(run: string, nodes: table[]): table  makes the display of a run (lua/progress.lua)
 ---@field jobs? integer          (default: launch.default_jobs())
+---@field memory? integer        bytes that a node's process may use (default: lua/budget.lua)
 ---@field pools? table<string, integer>  of the project
 ---@field source? fun(version: string): table  (default: that of the store)
 ---@field prepare? table[]       what the spawner may start ahead
@@ -164,7 +165,7 @@ end
 function launch.execute(options)
   local store, display, say = options.store, displays(options), options.say or default_say
   local children <close> = require("tidemill.spawner").new {
-    source = options.source or function(version) return store:source(version) end }
+    source = options.source or function(version) return store:source(version) end, memory = options.memory }
   children:prepare(options.prepare or {})
   local r = require("tidemill.runner").new { store = store, spawner = children, clock = signal.mono, kind = "run",
     jobs = options.jobs or launch.default_jobs(), hold = launch.holder(store), emit = display.event,
@@ -201,6 +202,7 @@ end
 ---@field scheduled number       epoch seconds
 ---@field cause string           "manual" ...
 ---@field jobs? integer          (default: launch.default_jobs())
+---@field memory? integer        as of launch.execute
 ---@field only? string[]         these nodes alone
 ---@field set? table<string, string>  as given to launch.load
 ---@field hooks? boolean         whether a trial run, too, sends the flow's hooks
@@ -216,7 +218,7 @@ function launch.run(options)
   local business = require("time").business(options.scheduled, model.timezone)
   local id
   local results = launch.execute {
-    store = store, jobs = options.jobs, display = options.display, pools = model.project.pools,
+    store = store, jobs = options.jobs, memory = options.memory, display = options.display, pools = model.project.pools,
     project = model.project.file,
     source = function(version)
       return version == hash and { document = made, sources = sources } or store:source(version)

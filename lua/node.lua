@@ -44,6 +44,7 @@ local MOST_OUTPUT = 1 << 20
 ---@field model tidemill.Model
 ---@field plan tidemill.Plan  of the whole flow
 ---@field planned tidemill.PlannedNode  this node, variables filled in
+---@field memory? integer    bytes this process may use (lua/budget.lua)
 ---@field waiting? table  the wait that this start follows, if the node polls
 local Context = {}
 
@@ -280,7 +281,7 @@ local function prepare(self)
   for _, file in pairs(common.stored) do file.text = unbase64(file.text) end
   local model = check.flow(common.file, { text = unbase64(common.text), stored = common.stored, trusted = true,
     project = common.project and require("tidemill.project").load(common.project) })
-  self.model, self.flow, self.timezone = model, model.name, model.timezone
+  self.model, self.flow, self.timezone, self.memory = model, model.name, model.timezone, common.memory
   model.project:keep_secrets() -- a log or an error may hold one whose connection is not used here
 end
 

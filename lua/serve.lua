@@ -244,7 +244,7 @@ end
 function serve.run(options)
   local store = options.store
   local children <close> = spawner.new { source = function(version) return store:source(version) end,
-    project = options.project.file }
+    project = options.project.file, memory = options.memory }
   signal.defer(true)
   local self = new(options, children)
   self.signals = signal.take()

@@ -29,12 +29,13 @@ local MAX_LINE, MAX_REPORT = 64 << 10, 8 << 20
 ---@class tidemill.SpawnerOptions
 ---@field source fun(version: string): {document: table, sources: table}  as Store:source
 ---@field project? string  the tidemill.lua that nodes use (default: they look for it from the flow's file)
+---@field memory? integer  bytes that each of their processes may use (default: lua/budget.lua)
 
 --- Makes a spawner.
 ---@param options tidemill.SpawnerOptions
 function spawner.new(options)
-  return setmetatable({ source = options.source, project = options.project, children = {}, spares = {}, common = {},
-    recent = {} }, Spawner)
+  return setmetatable({ source = options.source, project = options.project, memory = options.memory,
+    children = {}, spares = {}, common = {}, recent = {} }, Spawner)
 end
 
 local Child = {}
@@ -62,7 +63,7 @@ local function common_of(self, run)
   if known then return known end
   local sources = self.source(run.version).sources
   known = json.encode { file = run.file, project = self.project, text = sources.text, stored = sources.stored,
-    subflows = sources.subflows }
+    subflows = sources.subflows, memory = self.memory }
   self.common[run.version] = known
   table.insert(self.recent, run.version)
   if #self.recent > VERSIONS then self.common[table.remove(self.recent, 1)] = nil end

@@ -34,7 +34,7 @@ local HELP = { name = "help", short = "h", help = "show this text" }
 ---@field name string
 ---@field short? string    one letter
 ---@field value? string    the word for its value in the help; without one it is a switch
----@field type? "string"|"integer"|"number"  of the value (default "string")
+---@field type? "string"|"integer"|"number"|"size"  of the value (default "string"); a size is bytes
 ---@field min? number
 ---@field max? number
 ---@field choices? string[]
@@ -88,6 +88,9 @@ local function read_value(command, option, text)
       complain(command, ("--%s wants %s%s, got '%s'"):format(option.name,
         option.type == "integer" and "an integer" or "a number", range, text))
     end
+  elseif option.type == "size" then
+    value = require("tidemill.units").size(text)
+    if not value then complain(command, ("--%s wants a size such as \"96M\", got '%s'"):format(option.name, text)) end
   elseif option.choices then
     local known
     for _, choice in ipairs(option.choices) do known = known or choice == text end

@@ -31,8 +31,8 @@ local function run(opts, args)
   local scheduled = scheduled_time(opts.at, model.timezone)
   local store <close> = launch.store(model.project, true)
   local result, _, ex = launch.run {
-    model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, only = some(model, opts),
-    set = set, hooks = opts.hooks,
+    model = model, store = store, scheduled = scheduled, cause = "manual", jobs = opts.jobs, memory = opts.memory,
+    only = some(model, opts), set = set, hooks = opts.hooks,
     display = function(id, nodes)
       return progress.new { flow = model.name, run = id, nodes = nodes, json = opts.json, clock = signal.mono,
         wall = signal.wall, timezone = model.timezone }
@@ -57,6 +57,7 @@ connection could be made, 130: interrupted.]],
   options = {
     { name = "jobs", short = "j", value = "N", type = "integer", min = 1, max = 1000,
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
+    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use (default 96M)" },
     { name = "at", value = "TIME", help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone" },
     { name = "only", value = "NODE", many = true, help = "run this node alone; may be repeated" },
     { name = "from-node", value = "NODE", many = true, help = "run this node and all behind it; may be repeated" },

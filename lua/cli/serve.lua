@@ -42,6 +42,7 @@ local function run(opts)
   local kind, where = project:state()
   local store <close> = launch.store(project, true)
   require("tidemill.serve").run { project = project, store = store, jobs = opts.jobs or launch.default_jobs(),
+    memory = opts.memory,
     lease_ms = lease_ms, drain_ms = drain_ms, grace_ms = grace_ms, listen = listen, name = opts.name,
     plain = opts.plain, store_name = kind == "sqlite" and where or "postgres" }
   return 0
@@ -65,6 +66,7 @@ error, a JSON object a line.]],
   options = {
     { name = "jobs", short = "j", value = "N", type = "integer", min = 1, max = 1000,
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
+    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use (default 96M)" },
     { name = "drain", value = "TIME", default = "30s", help = "how long nodes may go on after a signal" },
     { name = "lease", value = "TIME", default = "15s",
       help = "another serve takes over when this one has given no sign of life for so long" },

@@ -9,6 +9,7 @@
 --- to that put is lost, what lies there tells whether it was done, and if nobody can tell
 --- they stay, for a manifest may name them.
 
+local budget = require "tidemill.budget"
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
@@ -28,7 +29,7 @@ local function query_of(spec)
   return "SELECT * FROM " .. spec.table
 end
 
-local function stages_of(spec, format, columns)
+local function stages_of(spec, format, columns, share)
   local stages, titles = {}, {}
   for i, column in ipairs(columns) do titles[i] = column.name end
   if spec.map then
@@ -40,7 +41,7 @@ local function stages_of(spec, format, columns)
     })
   end
   if format.compress ~= "none" then
-    stages[#stages + 1] = zip[format.compress] { level = spec.level }
+    stages[#stages + 1] = zip[format.compress](share:give("zip", { level = spec.level }))
   end
   return stages
 end
@@ -96,16 +97,17 @@ end
 
 -- Moves the rows; returns the objects written.
 local function move(ctx, conn, store, spec, plan)
+  local share = budget.divide(ctx.memory, { writers = 1, zips = plan.format.compress ~= "none" and 1 or 0 })
   local source <close> = conn:copy_out(plan.sql)
-  local sink <close> = store:objects {
+  local sink <close> = store:objects(share:give("writer", {
     prefix = plan.prefix .. plan.stem,
     digits = names.DIGITS,
     suffix = plan.suffix,
     object_bytes = spec.object_size,
     preamble = plan.preamble,
     preamble_raw_bytes = plan.preamble_raw,
-  }
-  local parts = { source, table.unpack(stages_of(spec, plan.format, plan.columns)) }
+  }))
+  local parts = { source, table.unpack(stages_of(spec, plan.format, plan.columns, share)) }
   parts[#parts + 1] = sink
   parts[#parts + 1] = {
     progress = function(stats) ctx:progress { rows = stats.rows_out, bytes = stats.bytes_in } end,

@@ -11,6 +11,7 @@
 --- The same transaction records the load and its objects in the target's ledger, so that a
 --- repeated attempt loads nothing that was committed, and one that was taken over commits nothing.
 
+local budget = require "tidemill.budget"
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
 local manifest = require "tidemill.manifest"
@@ -108,7 +109,9 @@ local function manifest_of_run(ctx, spec)
 end
 
 local function load_object(ctx, conn, store, sql, m, object, key, done)
-  local source <close> = store:reader(key, { size = object.bytes, crc64 = object.crc64, etag = object.etag })
+  local share = budget.divide(ctx.memory, { readers = 1, unzips = m.format.compress ~= "none" and 1 or 0 })
+  local source <close> = store:reader(key,
+    share:give("reader", { size = object.bytes, crc64 = object.crc64, etag = object.etag }))
   local sink <close> = conn:copy_in(sql)
   local parts = { source }
   if m.format.compress ~= "none" then parts[2] = zip[DECOMPRESS[m.format.compress]]() end

@@ -245,6 +245,19 @@ function TestTransfer.test_connections_that_cannot_be_made_exit_with_3()
   assert_fails(run_pair(), 3, "127.0.0.1:1")
 end
 
+function TestTransfer.test_memory_that_cannot_do_is_refused_before_anything_moves()
+  l:flow("t.lua", EXTRACT:format("table = 'src'", "compress = 'gzip'"))
+  local r = l:run("run", "t.lua", "--memory", "10M", "--at", "2026-03-02 04:05:06")
+  lu.assertEquals(r.code, 1)
+  lu.assertStrContains(r.all, "10M of memory are too little for 1 job at once")
+  lu.assertStrContains(r.all, "would do")
+  lu.assertIsNil(newest())
+  lu.assertEquals(l:run("run", "t.lua", "--memory", "32M", "--at", "2026-03-02 04:05:06").code, 0)
+  r = l:run("run", "t.lua", "--memory", "plenty")
+  lu.assertEquals(r.code, 2)
+  lu.assertStrContains(r.all, "--memory wants a size")
+end
+
 function TestTransfer.test_a_missing_bucket_is_named()
   l.connections.lake = l.connections.lake:gsub("lab%-transfer", "no-such-bucket")
   l:project()

@@ -68,6 +68,13 @@ local function open_spares()
   return table.concat(list, " ")
 end
 
+function TestSpawner.test_children_are_told_how_much_memory_they_may_use()
+  launched = {}
+  local s = spawner.new { memory = 12345678, source = function() return { sources = { text = "", stored = {} } } end }
+  s:start(run "a", {})
+  lu.assertEquals(json.decode(launched[1].options.input).memory, 12345678)
+end
+
 function TestSpawner.test_children_are_started_ahead_no_more_than_wanted_or_allowed()
   local s = new()
   s:prepare({ { run = run "a", count = 1 } }, 2)
