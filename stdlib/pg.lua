@@ -246,9 +246,14 @@ function Conn:describe(sql) end
 --- Bytes are as the server sends them, in slabs of whole rows. The end comes only after the
 --- server confirmed the command. The connection can do nothing else until then; closing the
 --- source early cancels the COPY.
+---
+--- The server says that the COPY began when it has its first rows, which may take long. With
+--- `wait = false` that is waited for by the first read, so in the thread of a job, which then also
+--- has the error of a bad command.
 ---@param sql string  "COPY (SELECT ...) TO STDOUT (FORMAT csv)"
+---@param opts? { wait: boolean? }  (default true)
 ---@return pg.Source
-function Conn:copy_out(sql) end
+function Conn:copy_out(sql, opts) end
 
 --- Reads one slab by hand: bytes and how many rows they hold; nil at the end.
 ---@return string?  bytes

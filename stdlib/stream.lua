@@ -90,7 +90,7 @@ function stream.wait(list, seconds) end
 ---       local ready = stream.wait { job, chain }
 ---       if ready[1] == job then break end -- it failed, and join says why
 ---       chain:give(conn:copy_out(("COPY (SELECT * FROM orders WHERE ctid >= '(%d,0)' " ..
----         "AND ctid < '(%d,0)') TO STDOUT (FORMAT csv)"):format(page, page + 1000)))
+---         "AND ctid < '(%d,0)') TO STDOUT (FORMAT csv)"):format(page, page + 1000), { wait = false }))
 ---     end
 ---     chain:finish()
 ---     job:join()

@@ -36,8 +36,15 @@ static int conn_copy_out(lua_State *L)
   struct tm_error err;
   struct lpg_conn *c = lpg_checkconn(L, 1);
   const char *sql = luaL_checkstring(L, 2);
+  bool wait = true;
+  if (!lua_isnoneornil(L, 3)) {
+    static const char *const known[] = {"wait", NULL};
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lpg_checkfields(L, 3, known);
+    wait = lua_getfield(L, 3, "wait") == LUA_TNIL || lua_toboolean(L, -1);
+  }
   void **slot = tm_lua_newstream(L, SOURCE, "__tm_source", source_methods, 1);
-  *slot = tm_pg_copy_out(c->pg, sql, &err);
+  *slot = tm_pg_copy_out(c->pg, sql, wait, &err);
   if (*slot == NULL)
     return tm_lua_raise(L, &err);
   return 1;

@@ -219,9 +219,11 @@ int tm_pg_wait_notify(struct tm_pg *pg, int64_t timeout_ms, struct tm_pg_notify 
 ** Runs COPY ... TO STDOUT. Slabs hold whole rows and about TM_SLAB_BYTES (a longer row makes
 ** a longer slab); rows are counted by CopyData messages, so a CSV HEADER line counts as one.
 ** The end is told only after the server confirmed the command. Closing early cancels it.
+** The server says that it began with its first rows: without `wait` the first read waits for
+** them, and has the error of a command that is none.
 */
-struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_error *err)
-    TM_MUSTCHECK;
+struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, bool wait,
+                                 struct tm_error *err) TM_MUSTCHECK;
 
 /*
 ** Runs COPY ... FROM STDIN. A write fails soon after the server refused a row, with the

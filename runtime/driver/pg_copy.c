@@ -30,6 +30,7 @@ struct copy {
   struct tm_pg *pg;
   char *sql;
   enum state state;
+  bool begun;            /* the server has said that the COPY began */
   bool in_tx;            /* else the COPY commits by itself */
   int64_t rows;          /* of the command tag; -1 until it came */
   atomic_bool cancelled; /* set by any thread */
@@ -53,10 +54,9 @@ struct copy_in {
 
 /* ---- both directions ---- */
 
-static bool start(struct copy *c, struct tm_pg *pg, const char *sql, ExecStatusType want,
-                  struct tm_error *err)
+/* Sends the command; from then on the stream has the session. */
+static bool start(struct copy *c, struct tm_pg *pg, const char *sql, struct tm_error *err)
 {
-  PGresult *res = NULL;
   if (!pg_ready(pg, err))
     return false;
   c->sql = strdup(sql);
@@ -66,28 +66,13 @@ static bool start(struct copy *c, struct tm_pg *pg, const char *sql, ExecStatusT
   }
   if (!pg_send(pg, sql, NULL, NULL, err))
     return false;
-  int got = pg_next(pg, pg_deadline(pg), &res, err);
-  ExecStatusType status = got > 0 ? PQresultStatus(res) : PGRES_EMPTY_QUERY;
-  if (got > 0 && status == want) {
-    PQclear(res);
-    c->pg = pg;
-    c->in_tx = pg->in_tx;
-    c->rows = -1;
-    atomic_init(&c->cancelled, false);
-    atomic_fetch_add(&pg->refs, 1);
-    atomic_store(&pg->use, PG_COPY);
-    return true;
-  }
-  if (got > 0 && status == PGRES_FATAL_ERROR)
-    pg_error_result(pg, res, sql, err);
-  else if (got >= 0)
-    tm_error_set(err, TM_EUSAGE, "not a COPY %s: %.60s",
-                 want == PGRES_COPY_OUT ? "... TO STDOUT" : "... FROM STDIN", sql);
-  else
-    pg_error_sql(err, sql, 0);
-  PQclear(res);
-  (void)pg_stop(pg, got < 0 || status != PGRES_FATAL_ERROR);
-  return false;
+  c->pg = pg;
+  c->in_tx = pg->in_tx;
+  c->rows = -1;
+  atomic_init(&c->cancelled, false);
+  atomic_fetch_add(&pg->refs, 1);
+  atomic_store(&pg->use, PG_COPY);
+  return true;
 }
 
 /* The stream no longer has the session. */
@@ -106,6 +91,29 @@ static void detach(struct copy *c, enum state state)
 static bool stop(struct copy *c)
 {
   (void)pg_stop(c->pg, true);
+  detach(c, FAILED);
+  return false;
+}
+
+/* Waits until the server says that the COPY began: for the first rows of a COPY out, which
+** come with it. */
+static bool begin(struct copy *c, ExecStatusType want, struct tm_error *err)
+{
+  PGresult *res = NULL;
+  int got = pg_next(c->pg, pg_deadline(c->pg), &res, err);
+  ExecStatusType status = got > 0 ? PQresultStatus(res) : PGRES_EMPTY_QUERY;
+  c->begun = got > 0 && status == want;
+  if (got > 0 && status == PGRES_FATAL_ERROR)
+    pg_error_result(c->pg, res, c->sql, err);
+  else if (got >= 0 && !c->begun)
+    tm_error_set(err, TM_EUSAGE, "not a COPY %s: %.60s",
+                 want == PGRES_COPY_OUT ? "... TO STDOUT" : "... FROM STDIN", c->sql);
+  else if (got < 0)
+    pg_error_sql(err, c->sql, 0);
+  PQclear(res);
+  if (c->begun)
+    return true;
+  (void)pg_stop(c->pg, got < 0 || status != PGRES_FATAL_ERROR);
   detach(c, FAILED);
   return false;
 }
@@ -260,6 +268,8 @@ static int read_slab(struct copy_out *s, struct tm_slab **out, struct tm_error *
 {
   if (!check(&s->copy, err))
     return -1;
+  if (!s->copy.begun && !begin(&s->copy, PGRES_COPY_OUT, err))
+    return -1;
   char *row = s->pending;
   s->pending = NULL;
   if (row != NULL && s->pending_len > TM_SLAB_BYTES) {
@@ -316,7 +326,8 @@ static void out_close(struct tm_source *self)
 static const struct tm_source_ops out_ops = {
     .name = "pg copy out", .read = out_read, .cancel = out_cancel, .close = out_close};
 
-struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_error *err)
+struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, bool wait,
+                                 struct tm_error *err)
 {
   struct copy_out *s = calloc(1, sizeof *s);
   if (s == NULL) {
@@ -325,7 +336,7 @@ struct tm_source *tm_pg_copy_out(struct tm_pg *pg, const char *sql, struct tm_er
   }
   s->base.ops = &out_ops;
   pthread_mutex_init(&s->copy.gate, NULL);
-  if (start(&s->copy, pg, sql, PGRES_COPY_OUT, err))
+  if (start(&s->copy, pg, sql, err) && (!wait || begin(&s->copy, PGRES_COPY_OUT, err)))
     return &s->base;
   out_close(&s->base);
   return NULL;
@@ -556,7 +567,7 @@ struct tm_sink *tm_pg_copy_in(struct tm_pg *pg, const char *sql, struct tm_error
   }
   s->base.ops = &in_ops;
   pthread_mutex_init(&s->copy.gate, NULL);
-  if (start(&s->copy, pg, sql, PGRES_COPY_IN, err))
+  if (start(&s->copy, pg, sql, err) && begin(&s->copy, PGRES_COPY_IN, err))
     return &s->base;
   in_close(&s->base);
   return NULL;
