@@ -9,6 +9,10 @@
 --- An attempt may take over what those before it wrote (a resumed extract). It closes their places
 --- under its own number first, so that what they left stays until it is through as well; and it
 --- looks whether that is still there before it puts its manifest, like a load before it begins.
+---
+--- What a manifest lists is data and stays. Only if asked to, a sweep removes data that was
+--- replaced: of a folder never the newest, nor what an attempt that may still be needed has
+--- committed, nor an increment, since the next one adds to it and does not replace it.
 
 local errors = require "tidemill.errors"
 local kinds = require "tidemill.kinds"
@@ -71,6 +75,7 @@ end
 ---@field older_ms integer  how old the newest write of an attempt must be that nobody knows to be over
 ---@field now_ms integer
 ---@field dry_run? boolean
+---@field replaced_ms? integer  how old replaced data must be to go (default: it stays)
 ---@field over? fun(name: manifest.Name): boolean?, string?  whether the attempt is over for good, false if it
 ---may still write, nil if its age must tell; and why
 ---@field tell fun(left: sweep.Left)  sees each attempt that left something
@@ -84,6 +89,7 @@ end
 ---@field bytes integer
 ---@field uploads integer
 ---@field removed boolean   with dry_run: it would be
+---@field replaced? boolean what it had committed, and all of that
 ---@field reason? string    why it is kept
 ---@field unreadable? boolean  because a manifest cannot be relied on
 
@@ -184,14 +190,15 @@ local function strike(self, folder, id, sizes)
   for object in m:objects() do sizes[folder .. object.key] = nil end
 end
 
--- Leaves in `sizes` only what no manifest lists. Those of the attempt are read anew, others once.
-local function strike_listed(self, attempt, committed)
+-- Leaves in `sizes` only what no manifest lists. Those of the attempt are read anew, others once;
+-- one of them may be left out.
+local function strike_listed(self, attempt, committed, but)
   local folder, sizes = attempt.folder, attempt.sizes
   for _, id in ipairs(committed) do strike(self, folder, id, sizes) end
   if not next(sizes) then return end
   local first, last = attempt.keys[1]:sub(#folder + 1), attempt.keys[#attempt.keys]:sub(#folder + 1)
   for _, one in ipairs(manifests_of(self, folder)) do
-    if one.first <= last and one.last >= first then strike(self, folder, one.id, sizes) end
+    if one.id ~= but and one.first <= last and one.last >= first then strike(self, folder, one.id, sizes) end
   end
 end
 
@@ -227,11 +234,73 @@ local function judge(self, attempt)
   self.tell(left)
 end
 
+-- ---- replaced data ----
+
+-- Notes a manifest that the listing meets.
+local function note(self, folder, name, entry)
+  local place = folder:sub(1, -#names.FOLDER - 1)
+  local parsed = name:match "%.json$" and names.parse_id((name:gsub("%.json$", "")))
+  if not parsed or not names.is_run(parsed.run) then return end
+  parsed.modified_ms = entry.modified_ms or self.now_ms
+  self.places[place] = self.places[place] or {}
+  table.insert(self.places[place], parsed)
+end
+
+-- Whether nobody needs any more what an attempt put in its place.
+local function is_old(self, name)
+  local verdict = self.over and self.over(name)
+  return verdict ~= false and name.modified_ms < self.now_ms - self.replaced_ms
+end
+
+local function remove_replaced(self, folder, name, m)
+  local attempt = new_attempt(folder, name)
+  for object in m:objects() do
+    local key = folder .. object.key
+    table.insert(attempt.keys, key)
+    attempt.sizes[key] = object.bytes
+  end
+  if #attempt.keys > 0 then strike_listed(self, attempt, {}, m.id) end
+  local left = report(attempt)
+  left.replaced = true
+  if not self.dry_run then
+    self.store:delete(names.key(folder, m.id)) -- first: what is half removed must not be found
+    self.known_folder = nil
+    clear(self, attempt)
+  end
+  self.tell(left)
+end
+
+-- Removes what newer manifests of the folder have replaced, and marks of long ago.
+local function sweep_replaced(self, folder, found)
+  table.sort(found, function(a, b) return names.less(b, a) end)
+  self.known_folder = nil
+  local ok, raised = pcall(manifests_of, self, folder)
+  if not ok and (not errors.is(raised) or raised.kind ~= "integrity") then error(raised, 0) end
+  if not ok then
+    local left = report(new_attempt(folder, found[1]))
+    left.removed, left.reason, left.unreadable = false, raised.message, true
+    self.tell(left)
+    return
+  end
+  local newest
+  for _, name in ipairs(found) do
+    local id = names.id_of(name)
+    local m, by = manifest.look(self.store, folder, id)
+    if m and not newest then
+      newest = id
+    elseif m and not m.increment and is_old(self, name) then
+      remove_replaced(self, folder, name, m)
+    elseif by and is_old(self, name) and not self.dry_run then
+      self.store:delete(names.key(folder, id))
+    end
+  end
+end
+
 --- Sweeps a place. What cannot be judged is kept and told. Raises what the store raises.
 ---@param store oss.Store
 ---@param options sweep.Options
 function sweep.place(store, options)
-  local self = setmetatable({ store = store }, Sweep)
+  local self = setmetatable({ store = store, places = {} }, Sweep)
   for key, value in pairs(options) do self[key] = value end
   local with_uploads, current, current_id = uploads_of(self), nil, nil
   for entry in store:list { prefix = self.path } do
@@ -247,10 +316,13 @@ function sweep.place(store, options)
       current.keys[#current.keys + 1] = entry.key
       current.sizes[entry.key] = entry.size or 0
       touch(self, current, entry.modified_ms)
+    elseif self.replaced_ms and folder:sub(-#names.FOLDER) == names.FOLDER then
+      note(self, folder, name, entry)
     end
   end
   if current then judge(self, current) end
   for _, attempt in pairs(with_uploads) do judge(self, attempt) end
+  for folder, found in pairs(self.places) do sweep_replaced(self, folder, found) end
 end
 
 --- The path of a location as the command line has it: "lake:orders/", or "lake:" for all of it.

@@ -34,6 +34,7 @@ local function line_of(left, dry_run)
     parts[1] = ("%s (%s)"):format(text.count(left.objects, "object"), units.show_size(left.bytes))
   end
   if left.uploads > 0 then parts[#parts + 1] = text.count(left.uploads, "unfinished upload") end
+  if left.replaced then parts[#parts + 1] = "all that it committed" end
   return ("%-7s %s%s, run %s, attempt %d: %s%s"):format(not left.removed and "kept" or dry_run and "would" or "removed",
     left.folder, left.node, left.run, left.attempt, table.concat(parts, ", "),
     left.reason and ("; %s"):format(left.reason) or "")
@@ -49,17 +50,23 @@ local function summary(total, dry_run)
     or "nothing")
 end
 
-local function run(opts, args)
-  local older = units.duration(opts.older)
-  if not older then
-    errors.usage(("sweep: --older does not understand '%s'"):format(opts.older), "write it like 1d or 12h")
+local function milliseconds(option, value)
+  local seconds = units.duration(value)
+  if not seconds then
+    errors.usage(("sweep: --%s does not understand '%s'"):format(option, value), "write it like 1d or 12h")
   end
+  return math.floor(seconds * 1000)
+end
+
+local function run(opts, args)
+  local older_ms = milliseconds("older", opts.older)
+  local replaced_ms = opts.replaced and milliseconds("replaced", opts.replaced)
   local state <close>, project = operate.open()
   local connection, path = sweep.location(args[1])
   local store <close> = project:store(connection)
   local total = { objects = 0, bytes = 0, uploads = 0, kept = 0, attempts = {} }
-  sweep.place(store, { path = path, older_ms = math.floor(older * 1000), now_ms = signal.wall(), dry_run = opts.dry_run,
-    over = judge_of(state),
+  sweep.place(store, { path = path, older_ms = older_ms, replaced_ms = replaced_ms, now_ms = signal.wall(),
+    dry_run = opts.dry_run, over = judge_of(state),
     tell = function(left)
       if left.removed then
         for _, name in ipairs { "objects", "bytes", "uploads" } do total[name] = total[name] + left[name] end
@@ -94,9 +101,16 @@ of an attempt that is over: its run ended well, says the state store of the proj
 failed and may be restored, or the store does not know it, everything that the attempt wrote is older
 than --older. A mark is put in the place of its manifest first, so that an attempt that sleeps
 cannot commit any more. What manifests list stays, older data of the same place too, and so do all
-objects of other programs. The exit code is 1 if something was kept because a manifest is unusable.]],
+objects of other programs.
+
+--replaced removes data as well, for folders into which extracts put everything anew each time: what is
+older than TIME, but never the newest of a folder, nor what a run that still goes on has extracted. If
+a run is restored after that, its loads do not find what it had extracted.
+
+The exit code is 1 if something was kept because a manifest is unusable.]],
   options = {
     { name = "older", value = "TIME", default = "1d", help = "how old it must be, unless its run ended well" },
+    { name = "replaced", value = "TIME", help = "also remove replaced data that is older" },
     { name = "dry-run", short = "n", help = "print what would go" },
     { name = "json", help = "print JSON" },
   },

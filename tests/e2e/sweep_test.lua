@@ -195,6 +195,40 @@ function TestSweep.test_a_manifest_that_cannot_be_read_protects_its_folder()
   lu.assertEquals(swept(store, { over = over }), { ["a/1/1"] = "kept 1/0", ["b/1/1"] = "removed 1/0" })
 end
 
+function TestSweep.test_replaced_data_goes_only_when_asked_for()
+  in_every_store(function(store, kind)
+    local function data(folder, w, more)
+      store:put(folder .. object(tonumber(w.run:match "05(%d%d)%-"), w.attempt), "1234")
+      commit(store, folder, w, { object(tonumber(w.run:match "05(%d%d)%-"), w.attempt), table.unpack(more or {}) })
+    end
+    store:put("a/" .. object(3, 1, 2), "1234")
+    data("a/", who(1), {})
+    data("a/", who(2))
+    data("a/", who(3), { object(3, 1, 2) })
+    manifest.close(store, "a/", names.id(who(1, 2)), "attempt 3")
+    commit(store, "a/", who(5), { object(3, 1, 2) }) -- lists what another has written
+    data("a/", who(8))
+    manifest.close(store, "a/", names.id(who(9)), "sweep")
+    data("b/", who(1))
+    local all, now = keys_of(store, ""), os.time() * 1000
+    local old = { over = over, now_ms = now + 9 * DAY }
+    lu.assertEquals(swept(store, old), {}, kind)
+    lu.assertEquals(swept(store, { over = over, now_ms = now, replaced_ms = DAY }), {}, kind)
+    old.replaced_ms, old.dry_run = 8 * DAY, true
+    local expected = { ["a/1/1"] = "removed 1/0", ["a/3/1"] = "removed 1/0", ["a/5/1"] = "removed 1/0" }
+    expected["a/5/1"] = "removed 0/0" -- with it, what the third run listed too goes as that one's
+    lu.assertEquals(swept(store, old), expected, kind)
+    lu.assertEquals(keys_of(store, ""), all, kind)
+    old.dry_run = nil
+    expected["a/3/1"] = "removed 2/0"
+    lu.assertEquals(swept(store, old), expected, kind)
+    lu.assertEquals(keys_of(store, ""), { "a/" .. object(2), "a/" .. object(8), "b/" .. object(1) }, kind)
+    lu.assertEquals(manifest.list(store, "a/"), { names.id(who(8)), names.id(who(2)) }, kind)
+    lu.assertEquals(swept(store, old), {}, kind)
+    empty(store)
+  end)
+end
+
 function TestSweep.test_many_are_removed_in_batches()
   local store <close> = open.ossd()
   for i = 1, 1100 do store:put(object(1, 1, i), "x") end
