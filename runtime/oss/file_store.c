@@ -2,7 +2,9 @@
 ** file_store.c: objects as files: put, get, head, delete, copy
 **
 ** A path is walked segment by segment with O_NOFOLLOW, so no symbolic link and no ".."
-** leads out of the directory.
+** leads out of the directory. An object is written to a file that has no name until it is
+** committed, so that a process which is killed leaves nothing; where the file system knows
+** no such files, to one with a temporary name, which then stays.
 */
 #include "oss/file_store.h"
 
@@ -135,8 +137,11 @@ bool tm_file_begin(struct tm_oss *store, const char *key, struct tm_file_out *ou
       return false;
     if (out->dir >= 0) {
       snprintf(out->name, sizeof out->name, "%s", name);
-      out->fd =
-          openat(out->dir, out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+      out->fd = openat(out->dir, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC, 0666);
+      out->nameless = out->fd >= 0;
+      if (out->fd < 0 && errno != ENOENT) /* not every file system has such files */
+        out->fd = openat(out->dir, out->temporary,
+                         O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
       if (out->fd >= 0)
         return true;
       int e = errno;
@@ -170,18 +175,57 @@ bool tm_file_write(struct tm_file_out *out, const void *bytes, size_t n,
   return true;
 }
 
+/* Gives a file without a name this one. */
+static int link_nameless(struct tm_file_out *out, const char *name)
+{
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", out->fd);
+  return linkat(AT_FDCWD, path, out->dir, name, AT_SYMLINK_FOLLOW);
+}
+
+/* Such a file does not keep its directory from being removed by a delete meanwhile. */
+static bool reopen_dir(struct tm_oss *store, const char *key, struct tm_file_out *out,
+                       struct tm_error *err)
+{
+  const char *name;
+  int dir = tm_file_dir(store, key, true, &name, err);
+  if (dir < 0)
+    return err->kind == TM_ENOTFOUND; /* again */
+  close(out->dir);
+  out->dir = dir;
+  return true;
+}
+
+/* Gives the file its name, or the temporary one where that is to be renamed. */
+static bool name_nameless(struct tm_oss *store, const char *key, struct tm_file_out *out,
+                          bool create_only, struct tm_error *err)
+{
+  const char *name = create_only ? out->name : out->temporary;
+  int rc = link_nameless(out, name);
+  for (int i = 0; rc != 0 && errno == ENOENT && i < DIR_RACES; i++) {
+    if (!reopen_dir(store, key, out, err))
+      return false;
+    rc = link_nameless(out, name);
+  }
+  if (rc != 0 && errno == ENOENT)
+    errno = ENOTDIR;
+  return rc == 0 || failed(store, "put", key, err);
+}
+
 bool tm_file_commit(struct tm_oss *store, const char *key, struct tm_file_out *out,
                     bool create_only, struct tm_oss_info *info, struct tm_error *err)
 {
   struct stat st;
   if (fsync(out->fd) != 0 || fstat(out->fd, &st) != 0)
     return failed(store, "put", key, err);
-  int rc;
-  if (create_only) {
+  if (out->nameless && !name_nameless(store, key, out, create_only, err))
+    return false;
+  int rc = 0;
+  if (create_only && !out->nameless) {
     rc = linkat(out->dir, out->temporary, out->dir, out->name, 0);
     if (rc == 0)
       unlinkat(out->dir, out->temporary, 0);
-  } else {
+  } else if (!create_only) {
     rc = renameat(out->dir, out->temporary, out->dir, out->name);
   }
   if (rc != 0 || fsync(out->dir) != 0)

@@ -28,6 +28,37 @@ function TestDirectory:test_keys_that_lead_elsewhere_are_refused()
   end
 end
 
+function TestDirectory:test_a_killed_writer_leaves_nothing()
+  local script = tmp .. "/write.lua"
+  local f <close> = assert(io.open(script, "w"))
+  f:write(([[local store = require "oss".open("file://%s")
+    local sink = store:writer "deep/in/a"
+    sink:write(("x"):rep(1 << 20))
+    print "written"
+    io.stdout:flush()
+    require "time".sleep(60)]]):format(dir))
+  f:close()
+  local child <close> = require "proc".spawn { cmd = { assert(os.getenv "TM_BIN"), "exec", script }, stdout = "pipe" }
+  lu.assertEquals(child:read(1, 30), "written\n")
+  child:kill "KILL"
+  child:wait(10)
+  local found <close> = assert(io.popen(("find '%s' -type f"):format(dir)))
+  lu.assertEquals(found:read "a", "")
+end
+
+function TestDirectory:test_a_directory_that_goes_while_an_object_is_written_is_made_again()
+  for _, create_only in ipairs { true, false } do
+    self.store:put("d/e/one", "1")
+    local sink <close> = self.store:writer("d/e/two", { create_only = create_only })
+    sink:write "2"
+    self.store:delete "d/e/one"
+    sink:finish()
+    lu.assertEquals((self.store:get "d/e/two"), "2")
+    self.store:delete "d/e/two"
+    lu.assertNil(self.store:list()())
+  end
+end
+
 function TestDirectory:test_symbolic_links_are_neither_followed_nor_listed()
   sh(("ln -s /etc '%s/out' && ln -s /etc/passwd '%s/passwd'"):format(dir, dir))
   lu.assertFalse(pcall(self.store.get, self.store, "passwd"))
