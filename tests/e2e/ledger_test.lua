@@ -382,6 +382,34 @@ function TestAttempts.test_a_frozen_extract_cannot_commit_beside_its_successor()
   lu.assertTrue(frozen > 0, "no attempt was stopped in time")
 end
 
+function TestAttempts.test_a_killed_extract_leaves_nothing_once_another_has_begun()
+  db:exec "INSERT INTO src SELECT i, repeat('y', 3000) FROM generate_series(1, 6000) i"
+  local attempts, manifest, killed = attempt.of(l, "f.lua"), require "tidemill.manifest", 0
+  for i = 1, 8 do
+    local run = "kill" .. i
+    local one <close> = attempts:start { run_id = run, node = "out", attempt = 1 }
+    one:serve(0.04 * i)
+    one:kill "KILL"
+    if not one:finish() then killed = killed + 1 end
+    local two <close> = attempts:start { run_id = run, node = "out", attempt = 2, sessions = one.sessions }
+    lu.assertTrue(two:finish().ok)
+    local store = l:lake("lake", "lab-attempts")
+    local wanted, found = {}, {}
+    for _, id in ipairs(manifest.list(store, "d/")) do -- one at least; two if the first was killed after its commit
+      local m = id:find(("-%s-"):format(run), 1, true) and manifest.look(store, "d/", id)
+      for object in (m and m:objects() or function() end) do wanted[#wanted + 1] = "d/" .. object.key end
+    end
+    table.sort(wanted)
+    lu.assertTrue(#wanted > 0)
+    for _, key in ipairs(keys_of(("Z-%s-"):format(run))) do
+      if key:find "%.csv$" then found[#found + 1] = key end
+    end
+    lu.assertEquals(found, wanted)
+    lu.assertEquals(store:list_multiparts "d/", {})
+  end
+  lu.assertTrue(killed > 0)
+end
+
 function TestAttempts.test_a_manifest_that_came_late_changes_no_load()
   local attempts, lake = attempt.of(l, "f.lua"), l:lake("lake", "lab-attempts")
   for entry in lake:list {} do lake:delete(entry.key) end -- of setUp's run, which is newer
