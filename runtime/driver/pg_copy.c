@@ -5,6 +5,10 @@
 ** and nothing else is done for a row. A row that does not fit into what is left of a slab
 ** waits as `pending` for the next one; a row longer than a whole slab becomes a slab itself,
 ** without a copy.
+** The server sends 8 KiB at a time, and to be woken for each costs more than all else that is
+** done with them. So while rows come fast the socket wakes us for BATCH_BYTES at once
+** (SO_RCVLOWAT); when so much does not come within BATCH_MS we take what there is, and each of
+** its messages again. It is so too before anything but rows is waited for.
 **
 ** In: slabs go out as they are, one CopyData message each, for the server puts messages
 ** together again. While libpq is in a COPY it does not look at an error that the server has
@@ -21,7 +25,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "driver/tls.h"
+
+/* 64 KiB in 2 ms: at half that pace wake-ups cost little. */
+enum { BATCH_BYTES = 64 * 1024, BATCH_MS = 2, FAST_MS = 8 /* a slab */ };
 
 enum state { OPEN, ENDED, FAILED };
 
@@ -31,6 +39,7 @@ struct copy {
   char *sql;
   enum state state;
   bool begun;            /* the server has said that the COPY began */
+  bool batch;            /* out: the socket wakes for BATCH_BYTES */
   bool in_tx;            /* else the COPY commits by itself */
   int64_t rows;          /* of the command tag; -1 until it came */
   atomic_bool cancelled; /* set by any thread */
@@ -75,9 +84,20 @@ static bool start(struct copy *c, struct tm_pg *pg, const char *sql, struct tm_e
   return true;
 }
 
+static void set_batch(struct copy *c, bool on)
+{
+  int bytes = on ? BATCH_BYTES : 1;
+  if (c->batch == on || c->pg->conn == NULL)
+    return;
+  c->batch = setsockopt(PQsocket(c->pg->conn), SOL_SOCKET, SO_RCVLOWAT, &bytes,
+                        sizeof bytes) == 0 &&
+             on;
+}
+
 /* The stream no longer has the session. */
 static void detach(struct copy *c, enum state state)
 {
+  set_batch(c, false);
   pthread_mutex_lock(&c->gate);
   if (c->state == OPEN && atomic_load(&c->cancelled))
     pg_uncancel(c->pg);
@@ -90,6 +110,7 @@ static void detach(struct copy *c, enum state state)
 /* Ends a stream that went wrong; *err is what went wrong. False, for `return`. */
 static bool stop(struct copy *c)
 {
+  set_batch(c, false);
   (void)pg_stop(c->pg, true);
   detach(c, FAILED);
   return false;
@@ -143,6 +164,7 @@ static bool confirm(struct copy *c, struct tm_error *err)
   bool confirmed = false, failed = false;
   PGresult *res = NULL;
   int got;
+  set_batch(c, false);
   while ((got = pg_next(c->pg, pg_deadline(c->pg), &res, err)) > 0) {
     ExecStatusType status = PQresultStatus(res);
     if (status == PGRES_COMMAND_OK) {
@@ -227,8 +249,15 @@ static bool take_row(struct copy_out *s, struct tm_slab *slab, char *row, int le
 /* Takes in more input, once poll says that there is some. */
 static bool receive(struct copy *c, bool ask_poll, struct tm_error *err)
 {
-  if (ask_poll && pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err) < 0)
+  int revents = 1;
+  if (ask_poll && c->batch)
+    revents = pg_poll_ms(c->pg, POLLIN, BATCH_MS, err);
+  else if (ask_poll)
+    revents = pg_poll(c->pg, POLLIN, pg_deadline(c->pg), err);
+  if (revents < 0)
     return stop(c);
+  if (revents == 0)
+    set_batch(c, false);
   (void)PQconsumeInput(
       c->pg->conn); /* a failure is told by PQgetCopyData or the result */
   return true;
@@ -238,18 +267,19 @@ static bool receive(struct copy *c, bool ask_poll, struct tm_error *err)
 ** Fills the slab: 1 when it is full, 0 when the data ended, -1 with *err set.
 **
 ** The server sends some KiB at a time and we are faster, so a read before poll would mostly
-** be for nothing. Only under encryption bytes may wait where poll does not see them.
+** be for nothing. Only under encryption bytes may wait where poll does not see them, and of a
+** batch libpq takes a part at a time.
 */
 static int fill(struct copy_out *s, struct tm_slab *slab, struct tm_error *err)
 {
   PGconn *conn = s->copy.pg->conn;
   const bool hidden = PQsslInUse(conn) || PQgssEncInUse(conn);
-  bool ask = !hidden;
+  bool ask = !(hidden || s->copy.batch);
   for (;;) {
     char *row = NULL;
     int n = PQgetCopyData(conn, &row, 1);
     if (n > 0) {
-      ask = !hidden;
+      ask = !(hidden || s->copy.batch);
       if (!take_row(s, slab, row, n))
         return 1;
     } else if (n == 0) {
@@ -257,7 +287,7 @@ static int fill(struct copy_out *s, struct tm_slab *slab, struct tm_error *err)
         return ended(&s->copy, err) ? 0 : -1;
       if (!receive(&s->copy, ask, err))
         return -1;
-      ask = !hidden || !ask;
+      ask = !(hidden || s->copy.batch) || !ask;
     } else {
       return ended(&s->copy, err) ? 0 : -1;
     }
@@ -285,7 +315,10 @@ static int read_slab(struct copy_out *s, struct tm_slab **out, struct tm_error *
   }
   if (row != NULL)
     (void)take_row(s, slab, row, s->pending_len); /* it fits an empty slab */
+  int64_t begun = tm_clock_mono_ms();
   int got = s->copy.state == ENDED ? 0 : fill(s, slab, err);
+  if (got == 1 && tm_clock_mono_ms() - begun <= FAST_MS)
+    set_batch(&s->copy, true);
   slab->raw_bytes = slab->len;
   if (got >= 0 && slab->len > 0) {
     *out = slab;

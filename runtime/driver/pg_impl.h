@@ -56,6 +56,10 @@ bool pg_ready(struct tm_pg *pg, struct tm_error *err) TM_MUSTCHECK;
 /* Monotonic ms at which a statement that starts now must have ended; -1: never. */
 int64_t pg_deadline(const struct tm_pg *pg);
 
+/* As pg_poll, for at most `ms` and whatever the deadline: 0 when they are over. */
+int pg_poll_ms(struct tm_pg *pg, short events, int64_t ms, struct tm_error *err)
+    TM_MUSTCHECK;
+
 /* Waits for `events` on the session's socket. Returns revents, or -1 with TM_ECANCELED,
 ** TM_ETIMEOUT or TM_ESYSTEM. Nothing is cancelled at the server yet. */
 int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)

@@ -58,12 +58,16 @@ int64_t pg_deadline(const struct tm_pg *pg)
   return tm_clock_deadline(ms > 0 ? ms : -1);
 }
 
-int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)
+int pg_poll_ms(struct tm_pg *pg, short events, int64_t ms, struct tm_error *err)
 {
   int (*wait)(int, short, int64_t, const struct tm_cancel *, struct tm_error *) =
       pg->background ? tm_clock_poll_on : tm_clock_poll;
-  int revents =
-      wait(PQsocket(pg->conn), events, tm_clock_left(deadline), &pg->cancel, err);
+  return wait(PQsocket(pg->conn), events, ms, &pg->cancel, err);
+}
+
+int pg_poll(struct tm_pg *pg, short events, int64_t deadline, struct tm_error *err)
+{
+  int revents = pg_poll_ms(pg, events, tm_clock_left(deadline), err);
   if (revents != 0)
     return revents;
   tm_error_set(err, TM_ETIMEOUT, "no answer from the server within %lld ms",

@@ -57,6 +57,28 @@ function TestOut.test_slabs_hold_whole_rows()
   lu.assertNil((src:read()))
 end
 
+-- The socket wakes us for many messages at once while rows come fast, and not for the last ones.
+function TestOut.test_bursts_pauses_and_short_tails_are_whole()
+  local burst = "COPY (SELECT g, repeat('x', 500), CASE WHEN g %% 5000 = 0 THEN pg_sleep(0.02) END " ..
+    "FROM generate_series(1, %d) g) TO STDOUT"
+  for _, rows in ipairs { 30000, 29999, 2000, 1999 } do
+    local src <close> = c:copy_out(burst:format(rows))
+    local last
+    for bytes in src.read, src do last = bytes end
+    lu.assertEquals(last:match "(%d+)\t[^\n]*\n$", tostring(rows))
+    lu.assertEquals(src:rows(), rows)
+    lu.assertEquals(c:value "SELECT 1", 1)
+  end
+end
+
+function TestOut.test_a_fast_copy_that_stalls_can_be_cancelled()
+  local src <close> = c:copy_out("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 20000) UNION ALL " ..
+    "SELECT pg_sleep(60)::text) TO STDOUT")
+  for _ = 1, 60 do src:read() end
+  src:close()
+  lu.assertEquals(c:value "SELECT 1", 1)
+end
+
 function TestOut.test_csv_rows_with_newlines_count_once()
   local src <close> = c:copy_out [[COPY (SELECT E'a\nb' FROM generate_series(1, 3)) TO STDOUT (FORMAT csv)]]
   local bytes, rows = src:read()
