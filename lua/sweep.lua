@@ -125,7 +125,7 @@ local function uploads_of(self)
   local found = {}
   for _, upload in ipairs(self.store:list_multiparts(self.path)) do
     local name, folder = parse_upload(upload.key)
-    if name then
+    if name and upload.key:sub(1, #self.path) == self.path then
       local id = folder .. names.id_of(name)
       found[id] = found[id] or new_attempt(folder, name)
       table.insert(found[id].uploads, upload)
@@ -305,7 +305,7 @@ function sweep.place(store, options)
   local with_uploads, current, current_id = uploads_of(self), nil, nil
   for entry in store:list { prefix = self.path } do
     local folder, name = split(entry.key)
-    local parsed = names.parse_object(name)
+    local parsed = entry.key:sub(1, #self.path) == self.path and names.parse_object(name)
     if parsed then
       local id = folder .. names.id_of(parsed)
       if id ~= current_id then

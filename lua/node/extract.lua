@@ -122,8 +122,15 @@ local function settle(ctx, store, prefix, id, objects, raised)
   local known, state, by = pcall(manifest.close, store, prefix, id, "itself")
   if not known then error(raised, 0) end
   if state == "committed" then
-    ctx:log("warn", "the answer to the manifest's put was lost; it is there")
-    return
+    local m = manifest.look(store, prefix, id)
+    if m and m.node == ctx.node then
+      ctx:log("warn", "the answer to the manifest's put was lost; it is there")
+      return
+    end
+    remove(store, objects)
+    error(errors.new { kind = "conflict", cause = raised,
+      message = ("node '%s' has put the manifest '%s'"):format(m and m.node or "?", id),
+      hint = "nodes that extract to one place need names that differ in more than case, blanks, '-' and '_'" }, 0)
   end
   remove(store, objects)
   if by == "itself" then error(raised, 0) end

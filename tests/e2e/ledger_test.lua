@@ -273,7 +273,7 @@ end
 
 -- An extract whose manifest's put fails, after or without having been done: what it raises, its
 -- outputs, and the keys that are there then.
-local function extract_with(put)
+local function extract_with(put, before)
   local manifest = require "tidemill.manifest"
   local write, store, outputs, keys = manifest.write, l:lake("late", "lab-late"), {}, {}
   local ctx = { flow = "f", node = "out", run_id = "r", attempt = 1, business = 0, timezone = "UTC" }
@@ -282,6 +282,7 @@ local function extract_with(put)
   function ctx.progress() end
   function ctx.log() end
   function ctx.output(_, name, value) outputs[name] = value end
+  if before then before(store) end
   manifest.write = function(...)
     put(write, ...)
     error(errors.new("io", "no answer"), 0)
@@ -301,6 +302,19 @@ function TestAttempts.test_a_manifest_whose_put_got_no_answer_is_looked_up()
   local said, outputs, keys = extract_with(function(write, ...) write(...) end)
   lu.assertEquals({ said, outputs.rows, outputs.manifest }, { true, ROWS, "19700101T000000Z-r-out-0001" })
   lu.assertEquals(keys, "d/_manifest/19700101T000000Z-r-out-0001.json d/out-19700101T000000Z-r-1-1-000001.csv")
+end
+
+function TestAttempts.test_a_place_that_another_node_has_taken_is_no_success()
+  local place = "d/_manifest/19700101T000000Z-r-out-0001.json"
+  for text, message in pairs { ['{"tidemill_manifest":1}'] = "is not usable",
+    [ [[{"bytes":0,"columns":[{"name":"a","type":"text"}],"format":{"compress":"none"},"id":"19700101T000000Z-r-out-0001",]]
+      .. [["node":"Out","object_count":0,"raw_bytes":0,"rows":0,"tidemill_manifest":2,"objects":[]] .. "\n]}\n" ]
+      = "node 'Out' has put the manifest" } do
+    local said, outputs, keys = extract_with(function() end, function(store) store:put(place, text) end)
+    lu.assertStrContains(said, message)
+    lu.assertEquals(outputs, {})
+    lu.assertStrContains(keys, place)
+  end
 end
 
 function TestAttempts.test_a_manifest_that_was_not_put_leaves_no_objects_and_can_never_come()
