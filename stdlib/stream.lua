@@ -19,21 +19,23 @@
 ---       sink)
 ---     print(stats.rows_out, stream.collected(sink))
 ---
---- Several at once: `stream.start` runs a stream beside this script, `stream.wait` waits for the
---- first of many. Two objects side by side, at 20 MB a second together:
+--- Several at once: `stream.start` runs a stream beside the script, `stream.wait` waits for the
+--- first of many to end. Three of them, at 20 MB a second together:
 ---
----     local stream, oss = require "stream", require "oss"
----     local store <close> = oss.open("file:///tmp/lake")
----     local pace, jobs = stream.rate(20e6), {}
----     for i, key in ipairs { "a.csv", "b.csv" } do
----       jobs[i] = stream.start(store:reader(key), stream.throttle { rate = pace },
----         store:writer("copy/" .. key))
+---     local stream = require "stream"
+---     local pace, jobs, bytes = stream.rate(20e6), {}, 0
+---     for i = 1, 3 do
+---       jobs[i] = stream.start(stream.bytes(("x"):rep(i * 1000)),
+---         stream.throttle { rate = pace }, stream.discard())
 ---     end
 ---     while #jobs > 0 do
----       local job = stream.wait(jobs)[1]
----       for i, one in ipairs(jobs) do if one == job then table.remove(jobs, i) end end
----       print(job:join().bytes_out)
+---       local ended = stream.wait(jobs)[1]
+---       bytes = bytes + ended:join().bytes_out
+---       for i = #jobs, 1, -1 do
+---         if jobs[i] == ended then table.remove(jobs, i) end
+---       end
 ---     end
+---     print(bytes) --> 6000
 
 local stream = {}
 
