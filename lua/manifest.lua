@@ -18,18 +18,17 @@
 --- at all of it before it returns, and what is read again is pinned to the same ETag.
 
 local errors = require "tidemill.error"
+local form = require "tidemill.manifest.form"
 local json = require "json"
 local names = require "tidemill.manifest.names"
 
 local manifest = {}
 
-local VERSION = 2
 local WHOLE = 1 << 20 -- bytes up to which the text is kept
 local LIMIT = 1 << 30 -- some five million objects
 local LINE = 8 << 20 -- of the head, which has the query; an object's is far shorter
 local MARK = 4096 -- bytes of a mark that a place is closed, at most
 local NEWEST = 100 -- names that one listing keeps
-local COMPRESSIONS = { none = true, gzip = true, zstd = true }
 local TYPE = { content_type = "application/json", create_only = true }
 
 ---@class manifest.Column
@@ -56,6 +55,10 @@ local TYPE = { content_type = "application/json", create_only = true }
 local Manifest = {}
 Manifest.__index = Manifest
 
+-- Fields of ours, which a head cannot set.
+local OURS = { store = true, prefix = true, where = true, size = true, etag = true, modified_ms = true, text = true,
+  first_key = true, last_key = true }
+
 -- ---- writing ----
 
 local function by_key(a, b) return a.key < b.key end
@@ -68,7 +71,7 @@ local function by_key(a, b) return a.key < b.key end
 ---@param objects manifest.Object[]
 function manifest.write(store, prefix, head, objects)
   table.sort(objects, by_key)
-  head.tidemill_manifest, head.object_count = VERSION, #objects
+  head.tidemill_manifest, head.object_count = form.VERSION, #objects
   head.rows, head.bytes, head.raw_bytes = 0, 0, 0
   for _, object in ipairs(objects) do
     head.rows, head.bytes = head.rows + object.rows, head.bytes + object.bytes
@@ -92,7 +95,7 @@ end
 local function closed_by(text)
   if #text > MARK then return nil end
   local ok, mark = pcall(json.decode, text)
-  local by = ok and type(mark) == "table" and mark.tidemill_manifest == VERSION and mark.closed_by
+  local by = ok and type(mark) == "table" and mark.tidemill_manifest == form.VERSION and mark.closed_by
   return type(by) == "string" and by or nil
 end
 
@@ -126,7 +129,7 @@ function manifest.close(store, prefix, id, by)
   local state, whose = manifest.state(store, prefix, id)
   if state then return state, whose end
   local ok, raised = pcall(store.put, store, names.key(prefix, id),
-    json.encode { tidemill_manifest = VERSION, id = id, closed_by = by } .. "\n", TYPE)
+    json.encode { tidemill_manifest = form.VERSION, id = id, closed_by = by } .. "\n", TYPE)
   if ok then return "closed", by end
   if not errors.is(raised) or raised.kind ~= "exists" then error(raised, 0) end
   state, whose = manifest.state(store, prefix, id)
@@ -183,64 +186,6 @@ end
 
 -- ---- reading ----
 
-local function refuse(where, why)
-  error(errors.new { kind = "integrity", message = ("manifest '%s' is not usable: %s"):format(where, why),
-    hint = "it must be as a tidemill extract put it; extract again to get another" }, 0)
-end
-
-local function check(where, holder, name, kind)
-  local value = holder[name]
-  local ok = kind == "integer" and math.type(value) == "integer" and value >= 0
-    or kind ~= "integer" and type(value) == kind
-  local expected = kind == "integer" and "a count" or "a " .. kind
-  if not ok then refuse(where, ("'%s' is not %s"):format(name, expected)) end
-  return value
-end
-
-local function decode(where, line)
-  local ok, value = pcall(json.decode, line)
-  if not ok then refuse(where, value.message) end
-  if type(value) ~= "table" then refuse(where, "not a JSON object") end
-  return value
-end
-
-local function check_columns(where, m)
-  if #check(where, m, "columns", "table") == 0 then refuse(where, "no columns") end
-  local seen = {}
-  for _, column in ipairs(m.columns) do
-    if type(column) ~= "table" then refuse(where, "a column is not a table") end
-    local name = check(where, column, "name", "string")
-    if seen[name] then refuse(where, ("column '%s' stands twice"):format(name)) end
-    seen[name] = true
-    check(where, column, "type", "string")
-  end
-end
-
-local function check_head(where, m, id)
-  if m.tidemill_manifest ~= VERSION then
-    refuse(where, ("version %s, this program reads %d"):format(tostring(m.tidemill_manifest), VERSION))
-  end
-  if check(where, m, "id", "string") ~= id then refuse(where, ("it calls itself %q"):format(m.id)) end
-  check_columns(where, m)
-  local format = check(where, m, "format", "table")
-  if not COMPRESSIONS[format.compress] then
-    refuse(where, "unknown compression " .. tostring(format.compress))
-  end
-  for _, name in ipairs { "object_count", "rows", "bytes", "raw_bytes" } do check(where, m, name, "integer") end
-end
-
-local function check_object(where, line, last)
-  local object = decode(where, line)
-  local key = check(where, object, "key", "string")
-  if key == "" or key:find "%z" or last and key <= last then refuse(where, "object key " .. ("%q"):format(key)) end
-  check(where, object, "rows", "integer")
-  check(where, object, "bytes", "integer")
-  check(where, object, "raw_bytes", "integer")
-  check(where, object, "etag", "string")
-  if not check(where, object, "crc64", "string"):find "^%d+$" then refuse(where, "'crc64' of " .. key) end
-  return object
-end
-
 -- The text in pieces, and what to close after the last.
 local function pieces_of(self)
   if self.text then
@@ -268,9 +213,9 @@ local function lines_of(where, pieces)
         return line
       end
       local piece = pieces()
-      if not piece then refuse(where, "it ends in the middle") end
+      if not piece then form.refuse(where, "it ends in the middle") end
       rest, at = rest:sub(at) .. piece, 1
-      if #rest > LINE + WHOLE then refuse(where, "a line is too long") end
+      if #rest > LINE + WHOLE then form.refuse(where, "a line is too long") end
     end
   end
 end
@@ -297,7 +242,7 @@ function Manifest:objects()
       pieces() -- to the end, where the reader knows whether all was right
       return nil
     end
-    local object = check_object(self.where, line:gsub(",$", ""), last)
+    local object = form.object(self.where, line:gsub(",$", ""), last)
     last = object.key
     return object
   end, nil, nil, reader
@@ -309,23 +254,24 @@ local function check_all(self, id)
   local next_line, pieces, _ <close> = start(self)
   local line = next_line()
   local begun = line:match '^(.*),"objects":%[$'
-  local head = decode(where, begun and begun .. "}" or line)
-  check_head(where, head, id)
-  if not begun then refuse(where, "its objects are not in lines") end
+  local head = form.decode(where, begun and begun .. "}" or line)
+  form.check_head(where, head, id)
+  if not begun then form.refuse(where, "its objects are not in lines") end
   local sums, last = { object_count = 0, rows = 0, bytes = 0, raw_bytes = 0 }, nil
   line = next_line()
   while line ~= "]}" do
-    local object = check_object(where, line:gsub(",$", ""), last)
+    local object = form.object(where, line:gsub(",$", ""), last)
     last = object.key
     self.first_key, self.last_key = self.first_key or last, last
     sums.object_count = sums.object_count + 1
-    for _, name in ipairs { "rows", "bytes", "raw_bytes" } do sums[name] = sums[name] + object[name] end
+    for _, name in ipairs { "rows", "bytes", "raw_bytes" } do
+      sums[name] = sums[name] + object[name]
+      if sums[name] < object[name] then form.refuse(where, ("its objects have too many %s"):format(name)) end
+    end
     line = next_line()
   end
-  if pieces() then refuse(where, "there is more behind its end") end
-  for name, sum in pairs(sums) do
-    if head[name] ~= sum then refuse(where, ("'%s' is %d, its objects have %d"):format(name, head[name], sum)) end
-  end
+  if pieces() then form.refuse(where, "there is more behind its end") end
+  form.check_sums(where, head, sums)
   return head
 end
 
@@ -339,7 +285,7 @@ function manifest.look(store, prefix, id)
   local where = names.key(prefix, id)
   local info = store:head(where)
   if not info then return nil end
-  if info.size > LIMIT then refuse(where, ("it has %d bytes, the most is %d"):format(info.size, LIMIT)) end
+  if info.size > LIMIT then form.refuse(where, ("it has %d bytes, the most is %d"):format(info.size, LIMIT)) end
   local self = { store = store, prefix = prefix, where = where, size = info.size, etag = info.etag,
     modified_ms = info.modified_ms }
   if info.size <= WHOLE then
@@ -349,7 +295,7 @@ function manifest.look(store, prefix, id)
   end
   local head = check_all(self, id)
   for name, value in pairs(head) do
-    if self[name] == nil and Manifest[name] == nil then self[name] = value end
+    if not OURS[name] and Manifest[name] == nil then self[name] = value end
   end
   return setmetatable(self, Manifest)
 end
@@ -368,7 +314,9 @@ function manifest.open(store, prefix, place, id)
   local m, by
   if id then m, by = manifest.look(store, prefix, id) end
   if m then return m end
-  if by then refuse(names.key(prefix, id), ("its attempt was closed by %s and has committed nothing"):format(by)) end
+  if by then
+    form.refuse(names.key(prefix, id), ("its attempt was closed by %s and has committed nothing"):format(by))
+  end
   error(errors.new { kind = "not_found", message = id and ("there is no manifest '%s'"):format(names.key(prefix, id))
     or ("there is no manifest in %s%s"):format(place, names.FOLDER),
     hint = ("nothing was extracted to %s; run the extract first"):format(place) }, 0)

@@ -307,7 +307,7 @@ end
 function TestAttempts.test_a_place_that_another_node_has_taken_is_no_success()
   local place = "d/_manifest/19700101T000000Z-r-out-0001.json"
   for text, message in pairs { ['{"tidemill_manifest":1}'] = "is not usable",
-    [ [[{"bytes":0,"columns":[{"name":"a","type":"text"}],"format":{"compress":"none"},"id":"19700101T000000Z-r-out-0001",]]
+    [ [[{"bytes":0,"columns":[{"name":"a","type":"text"}],"format":{"compress":"none","format":"csv"},"id":"19700101T000000Z-r-out-0001",]]
       .. [["node":"Out","object_count":0,"raw_bytes":0,"rows":0,"tidemill_manifest":2,"objects":[]] .. "\n]}\n" ]
       = "node 'Out' has put the manifest" } do
     local said, outputs, keys = extract_with(function() end, function(store) store:put(place, text) end)

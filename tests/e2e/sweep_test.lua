@@ -31,7 +31,7 @@ end
 local function commit(store, folder, w, keys)
   local objects = {}
   for i, key in ipairs(keys) do objects[i] = listed(key) end
-  manifest.write(store, folder, { id = names.id(w), format = { compress = "none" },
+  manifest.write(store, folder, { id = names.id(w), format = { compress = "none", format = "csv" },
     columns = { { name = "a", type = "text" } } }, objects)
 end
 
@@ -238,63 +238,6 @@ end
 
 -- ---- manifests ----
 
-function TestSweep.test_the_newest_is_found_among_names_of_others()
-  local store <close> = open.ossd()
-  for _, name in ipairs { "20269901T000000Z-r-out-0001", "99999999T999999Z-r-out-0001", "20260301T000000Z-r-out-1",
-    "20260301T000000Z-r-out-00001", "20260301T000000Z-r-out-0000", "x", "", "20260301T000000Z-r-OUT-0001",
-    "20260301T000000Z-r-out-0001.json.bak", "deep/20270301T000000Z-r-out-0001" } do
-    store:put(("_manifest/%s.json"):format(name), "{}")
-    store:put("_manifest/" .. name .. "x", "{}")
-  end
-  lu.assertNil(manifest.newest(store, ""))
-  for attempt = 1, 250 do manifest.close(store, "", names.id(who(1, attempt)), "sweep") end
-  lu.assertNil(manifest.newest(store, "")) -- whatever many are closed
-  local first = { node = "out", run = run(1), attempt = 3, business = 0 }
-  commit(store, "", first, {})
-  lu.assertEquals(manifest.newest(store, ""), names.id(first))
-  for _, w in ipairs { { node = "out", run = run(2), attempt = 9999, business = 86400 },
-    { node = "out", run = run(2), attempt = 10000, business = 86400 } } do
-    commit(store, "", w, {})
-    lu.assertEquals(manifest.newest(store, ""), names.id(w))
-  end
-end
-
-function TestSweep.test_names_can_be_taken_apart_again()
-  for _, node in ipairs { "out", "Orders to the Lake", "抽取订单", "a-b", ("n"):rep(200), "__", "a.b" } do
-    local slug = names.slug(node)
-    lu.assertStrMatches(slug, "[a-z0-9_]+")
-    lu.assertTrue(#slug <= 60)
-    local w = { node = node, run = run(7), attempt = 12, business = 1772336706 }
-    local expected = { slug = slug, business = "20260301T034506Z", run = run(7), attempt = 12 }
-    lu.assertEquals(names.parse_object(names.stem(w, 12, 3) .. "000001.txt.gz"), expected)
-    lu.assertEquals(names.parse_id(names.id(w)), expected)
-  end
-  lu.assertEquals(names.slug "Orders to the Lake", "orders_to_the_lake")
-  lu.assertNotEquals(names.slug "抽取订单", names.slug "抽取客户")
-  lu.assertNotEquals(names.slug "a.b", names.slug "a b")
-end
-
-function TestSweep.test_a_manifest_of_many_objects_costs_no_memory_and_a_few_requests()
-  local store <close> = open.file()
-  do
-    local keys = {}
-    for i = 1, 20000 do keys[i] = object(1, 1, i) end
-    commit(store, "m/", who(1), keys)
-  end
-  collectgarbage()
-  collectgarbage()
-  local before, most, count = collectgarbage "count", 0, 0
-  local m = manifest.open(store, "m/", "lake:m/")
-  lu.assertEquals({ m.object_count, m.rows, m.bytes, m.text }, { 20000, 20000, 80000 })
-  for one in m:objects() do
-    count = count + 1
-    if count % 1000 == 0 then most = math.max(most, collectgarbage "count" - before) end
-    lu.assertEquals(one.key, object(1, 1, count))
-  end
-  lu.assertEquals(count, 20000)
-  lu.assertTrue(most < 12000, most) -- KiB: garbage of the reading, not the objects
-end
-
 function TestSweep.test_objects_of_a_manifest_are_compared_with_a_listing()
   in_every_store(function(store, kind)
     local w, objects = who(1), {}
@@ -304,7 +247,7 @@ function TestSweep.test_objects_of_a_manifest_are_compared_with_a_listing()
       objects[i] = listed(key)
       objects[i].etag = info.etag or store:head("q/" .. key).etag
     end
-    manifest.write(store, "q/", { id = names.id(w), format = { compress = "none" },
+    manifest.write(store, "q/", { id = names.id(w), format = { compress = "none", format = "csv" },
       columns = { { name = "a", type = "text" } } }, objects)
     local m = manifest.open(store, "q/", "lake:q/")
     present.check(m)

@@ -104,7 +104,7 @@ function TestWait.test_what_was_extracted_is_awaited_by_its_manifest()
   require "tidemill.manifest".close(lake, "day/", names.id(who, 2), "attempt 3")
   fails([[flow.wait_for "w" { extracted = "lake:day/", every = "1s", timeout = "1s" },]],
     "nothing has been extracted to lake:day/ yet")
-  require "tidemill.manifest".write(lake, "day/", { id = names.id(who), format = { compress = "none" },
+  require "tidemill.manifest".write(lake, "day/", { id = names.id(who), format = { compress = "none", format = "csv" },
     columns = { { name = "a", type = "text" } } },
     { { key = "out.csv", rows = 1, bytes = 2, raw_bytes = 2, crc64 = "1", etag = "e" } })
   lu.assertEquals(outputs([[flow.wait_for "w" { extracted = "lake:day/" },]]).w, { manifest = names.id(who), rows = 1 })
