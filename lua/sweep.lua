@@ -22,6 +22,8 @@ local names = require "tidemill.manifest.names"
 local sweep = {}
 
 local BATCH = 1000
+local COPY_MS = 3600 * 1000 -- what is new may be a copy under way, of which the manifest comes last
+local MARK_MS = 7 * 86400 * 1000 -- a mark stays so long: no attempt sleeps longer
 
 -- Deletes in batches; returns how many objects went. Raises the first failure.
 local function remove(store, keys)
@@ -139,9 +141,10 @@ end
 local function is_over(self, name, newest)
   local verdict, why
   if self.over then verdict, why = self.over(name) end
-  if verdict ~= nil then return verdict, why end
-  if newest < self.now_ms - self.older_ms then return true end
-  return false, why or "nobody here knows its run, and what it wrote is new"
+  if verdict == false then return false, why end
+  local age_ms = verdict and math.min(self.older_ms, COPY_MS) or self.older_ms
+  if newest < self.now_ms - age_ms then return true end
+  return false, why or verdict and "its run is over, but it is new" or "nobody here knows its run, and it is new"
 end
 
 -- Whether what becomes of an attempt is settled, and of those that took over from it; notes those
@@ -190,13 +193,22 @@ local function strike(self, folder, id, sizes)
   for object in m:objects() do sizes[folder .. object.key] = nil end
 end
 
+local function span(keys)
+  local first, last = keys[1], keys[1]
+  for _, key in ipairs(keys) do
+    if key < first then first = key elseif key > last then last = key end
+  end
+  return first, last
+end
+
 -- Leaves in `sizes` only what no manifest lists. Those of the attempt are read anew, others once;
 -- one of them may be left out.
 local function strike_listed(self, attempt, committed, but)
   local folder, sizes = attempt.folder, attempt.sizes
   for _, id in ipairs(committed) do strike(self, folder, id, sizes) end
   if not next(sizes) then return end
-  local first, last = attempt.keys[1]:sub(#folder + 1), attempt.keys[#attempt.keys]:sub(#folder + 1)
+  local first, last = span(attempt.keys)
+  first, last = first:sub(#folder + 1), last:sub(#folder + 1)
   for _, one in ipairs(manifests_of(self, folder)) do
     if one.id ~= but and one.first <= last and one.last >= first then strike(self, folder, one.id, sizes) end
   end
@@ -247,17 +259,20 @@ local function note(self, folder, name, entry)
 end
 
 -- Whether nobody needs any more what an attempt put in its place.
-local function is_old(self, name)
+local function is_old(self, name, least_ms)
   local verdict = self.over and self.over(name)
-  return verdict ~= false and name.modified_ms < self.now_ms - self.replaced_ms
+  return verdict ~= false and name.modified_ms < self.now_ms - math.max(self.replaced_ms, least_ms)
 end
 
+-- Removes a manifest and of what it lists that which its own node and run wrote.
 local function remove_replaced(self, folder, name, m)
   local attempt = new_attempt(folder, name)
   for object in m:objects() do
-    local key = folder .. object.key
-    table.insert(attempt.keys, key)
-    attempt.sizes[key] = object.bytes
+    local key, of = folder .. object.key, names.parse_object(object.key)
+    if of and of.run == name.run and of.slug == name.slug then
+      table.insert(attempt.keys, key)
+      attempt.sizes[key] = object.bytes
+    end
   end
   if #attempt.keys > 0 then strike_listed(self, attempt, {}, m.id) end
   local left = report(attempt)
@@ -288,9 +303,9 @@ local function sweep_replaced(self, folder, found)
     local m, by = manifest.look(self.store, folder, id)
     if m and not newest then
       newest = id
-    elseif m and not m.increment and is_old(self, name) then
+    elseif m and not m.increment and is_old(self, name, 0) then
       remove_replaced(self, folder, name, m)
-    elseif by and is_old(self, name) and not self.dry_run then
+    elseif by and is_old(self, name, MARK_MS) and not self.dry_run then
       self.store:delete(names.key(folder, id))
     end
   end

@@ -97,11 +97,11 @@ well. An extract that is killed leaves objects that no manifest lists, and unfin
 next attempt of the node removes them; this command removes what is left where none follows.
 
 Removed is only what carries a name that extracts give, is listed by no manifest of its folder, and is
-of an attempt that is over: its run ended well, says the state store of the project; or, where the run
-failed and may be restored, or the store does not know it, everything that the attempt wrote is older
-than --older. A mark is put in the place of its manifest first, so that an attempt that sleeps
-cannot commit any more. What manifests list stays, older data of the same place too, and so do all
-objects of other programs.
+of an attempt that is over: its run ended well, says the state store of the project, and what it wrote
+is older than an hour; or, where the run failed and may be restored, or the store does not know it,
+everything that the attempt wrote is older than --older. A mark is put in the place of its manifest
+first, so that an attempt that sleeps cannot commit any more. What manifests list stays, older data of
+the same place too, and so do all objects of other programs.
 
 --replaced removes data as well, for folders into which extracts put everything anew each time: what is
 older than TIME, but never the newest of a folder, nor what a run that still goes on has extracted. If
@@ -109,7 +109,7 @@ a run is restored after that, its loads do not find what it had extracted.
 
 The exit code is 1 if something was kept because a manifest is unusable.]],
   options = {
-    { name = "older", value = "TIME", default = "1d", help = "how old it must be, unless its run ended well" },
+    { name = "older", value = "TIME", default = "1d", help = "how old it must be; one hour if its run ended well" },
     { name = "replaced", value = "TIME", help = "also remove replaced data that is older" },
     { name = "dry-run", short = "n", help = "print what would go" },
     { name = "json", help = "print JSON" },

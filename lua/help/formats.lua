@@ -23,9 +23,10 @@ The manifest is put last and is the commit: objects with rows, bytes and CRC64, 
 their types, the query and its snapshot. What no manifest lists does not exist for a load. It is one
 JSON value, with a line for each object.
 
-A load reads the manifest that an extract of its own run put in the same place; without one, the
-newest there: that of the greatest name. So what was extracted to a place replaces what was there,
-and the older data stays until somebody removes it.
+A load reads the manifest that an extract of its own run put in the same place, else the one that a
+wait_for before it has found there; without either, the newest: that of the greatest name. So what was
+extracted to a place replaces what was there, and the older data stays until somebody removes it
+(`tidemill sweep --replaced`).
 
 An extract that is killed leaves objects that no manifest lists, and unfinished uploads. The next
 attempt of its node removes them; `tidemill sweep lake:orders/` removes what is left where none

@@ -22,6 +22,7 @@ names.DIGITS = 6
 
 -- Eight digits, six digits, random ones: lua/state/common.lua makes it.
 local RUN = "^%d%d%d%d%d%d%d%d%-%d%d%d%d%d%d%-%x%x%x%x+$"
+local EXTENSIONS = { csv = true, txt = true }
 local SUFFIXES = { [""] = true, [".gz"] = true, [".zst"] = true }
 local SLUG_BYTES = 60
 
@@ -120,9 +121,9 @@ function names.is_run(text) return text:find(RUN) ~= nil end
 ---@param name string  without any folder
 ---@return manifest.Name?
 function names.parse_object(name)
-  local slug, business, run, attempt, job, number, suffix =
-    name:match "^([a-z0-9_]+)%-(%w+)%-([%x%-]+)%-([1-9]%d*)%-([1-9]%d*)%-(%d+)%.[ct][sx][vt](.*)$"
-  if not slug or #slug > SLUG_BYTES or not SUFFIXES[suffix] then return nil end
+  local slug, business, run, attempt, job, number, extension, suffix =
+    name:match "^([a-z0-9_]+)%-(%w+)%-([%x%-]+)%-([1-9]%d*)%-([1-9]%d*)%-(%d+)%.(%l+)(.*)$"
+  if not slug or #slug > SLUG_BYTES or not EXTENSIONS[extension] or not SUFFIXES[suffix] then return nil end
   if not is_time(business) or not names.is_run(run) then return nil end
   if #attempt > 9 or #job > 4 or #number < names.DIGITS or #number > 9 then return nil end
   return { slug = slug, business = business, run = run, attempt = math.tointeger(tonumber(attempt)) }

@@ -92,20 +92,28 @@ local function column_list(spec, m, conn)
   return table.concat(list, ", ")
 end
 
--- The manifest that an extract of this run made here; nil if none did.
+-- Where a node before this one has made or found a manifest.
+local function place_of(node)
+  local place = node.kind == "extract" and node.spec.to or node.kind == "wait_for" and node.spec.extracted
+  return place and place:gsub("/$", "")
+end
+
+-- The manifest that an extract of this run made here, else that it waited for; nil if none did.
 local function manifest_of_run(ctx, spec)
-  local id, from
+  local found = {} -- by the kind of node
   for name, outputs in pairs(ctx.upstream or {}) do
     local node = outputs.manifest and ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
-    if node and node.kind == "extract" and node.spec.to == spec.from then
-      if id then
-        fail("conflict", ("nodes '%s' and '%s' of this run both extracted to %s"):format(from, name, spec.from),
-          "give each a place of its own")
+    if node and place_of(node) == spec.from:gsub("/$", "") then
+      local other = found[node.kind]
+      if other and other.id ~= outputs.manifest then
+        fail("conflict", ("nodes '%s' and '%s' before this one name different data in %s"):format(other.name, name,
+          spec.from), "give each extract a place of its own")
       end
-      id, from = outputs.manifest, name
+      found[node.kind] = { name = name, id = outputs.manifest }
     end
   end
-  return id
+  local best = found.extract or found.wait_for
+  return best and best.id
 end
 
 local function load_object(ctx, conn, store, sql, m, object, key, done)

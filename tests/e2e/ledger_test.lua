@@ -257,6 +257,7 @@ function TestAttempts.setUp()
   l:flow("f.lua", [[
     flow.extract "out" { from = "db", table = "src", to = "lake:d/", object_size = "60kB" },
     flow.load "in" { from = "lake:d/", on = "db", into = "dst" },
+    flow.wait_for "seen" { extracted = "lake:d" },
     flow.sql "sql" { on = "db", exactly_once = true, sql = "INSERT INTO ran VALUES ('${run_id}'); SELECT pg_sleep(0.02)" },
     flow.loop "loop" { on = "db", exactly_once = true, count = 12, batch = 2,
       sql = "INSERT INTO ran VALUES ('${run_id}/${loop.index}')" },
@@ -435,10 +436,13 @@ function TestAttempts.test_a_manifest_that_came_late_changes_no_load()
     lake:put(("d/_manifest/%s.json"):format(other), (text:gsub(id:gsub("%-", "%%-"), other):gsub('"etag":"', '%0no')))
   end
   lu.assertTrue(load_as("r1", { out = { manifest = id } }).ok) -- the very one
+  lu.assertTrue(load_as("r5", { seen = { manifest = id } }).ok)
+  lu.assertStrContains(load_as("r6", { seen = { manifest = id }, out = { manifest = id .. "0" } }).error.message,
+    "there is no manifest 'd/") -- an extract's goes before what was waited for
   lu.assertStrContains(load_as("r2", {}).error.message, "was replaced") -- the newest of all
   lake:delete(("d/_manifest/%s.json"):format((id:gsub("2$", "3"))))
   lu.assertTrue(load_as("r3", {}).ok)
-  lu.assertEquals(count "dst", 2 * ROWS)
+  lu.assertEquals(count "dst", 3 * ROWS)
   lu.assertStrContains(load_as("r4", { out = { manifest = (id:gsub("2$", "9")) } }).error.message, "there is no manifest 'd/")
 end
 

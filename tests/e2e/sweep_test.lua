@@ -12,7 +12,7 @@ local present = require "tidemill.manifest.present"
 local state = require "tidemill.state"
 local sweep = require "tidemill.sweep"
 
-local DAY = 86400000
+local HOUR, DAY = 3600000, 86400000
 local l
 
 -- Ids as runs have them.
@@ -51,7 +51,7 @@ end
 -- Sweeps; what was told, by run and attempt: "removed objects/uploads", "kept objects/uploads".
 local function swept(store, options)
   local told = {}
-  local all = { path = "", older_ms = DAY, now_ms = os.time() * 1000, tell = function(left)
+  local all = { path = "", older_ms = DAY, now_ms = os.time() * 1000 + 2 * HOUR, tell = function(left)
     local id = ("%s%d/%d"):format(left.folder, tonumber(left.run:match "05(%d%d)%-"), left.attempt)
     told[id] = ("%s %d/%d"):format(left.removed and "removed" or "kept", left.objects, left.uploads)
   end }
@@ -107,7 +107,7 @@ function TestSweep.test_only_what_no_manifest_lists_goes()
     local kept = { "a/" .. object(1), "a/" .. object(1, 1, 2), "a/" .. object(2), "a/" .. object(3), "b/" .. object(1),
       "a/report.csv", "a/out-1-2-000001.csv", "a/" .. object(1, 2):gsub("%.csv", ".csv.bak"),
       "a/" .. object(1, 2):gsub("20260302", "20260302x"), "a/" .. object(1, 2):gsub("000001", "00001"),
-      "a/" .. object(1, 2):gsub("20260301T", "20261301T"), "z.csv" }
+      "a/" .. object(1, 2):gsub("20260301T", "20261301T"), "a/" .. object(1, 2):gsub("csv", "tsv"), "z.csv" }
     local gone = { "a/" .. object(1, 1, 3), "a/" .. object(1, 2), "a/" .. object(1, 2, 2, ".csv.gz"),
       object(1, 3, 1, ".txt.zst"), "a/deep/" .. object(1) }
     for _, key in ipairs(kept) do store:put(key, "1234") end
@@ -156,6 +156,11 @@ function TestSweep.test_of_a_run_that_nobody_knows_the_newest_write_tells()
   local now = os.time() * 1000
   lu.assertEquals(swept(store, { now_ms = now + DAY - 60000 }), { ["d/3/1"] = "kept 1/0", ["d/4/1"] = "kept 1/1" })
   lu.assertEquals(swept(store, { path = "e/", now_ms = now + 2 * DAY }), {})
+  local function is_over() return true end
+  lu.assertEquals(swept(store, { now_ms = now + HOUR - 60000, over = is_over }), -- may be a copy under way
+    { ["d/3/1"] = "kept 1/0", ["d/4/1"] = "kept 1/1" })
+  lu.assertEquals(swept(store, { now_ms = now + HOUR + 60000, over = is_over, dry_run = true }),
+    { ["d/3/1"] = "removed 1/0", ["d/4/1"] = "removed 1/1" })
   lu.assertEquals(swept(store, { path = "d/", now_ms = now + DAY + 60000, over = over }),
     { ["d/3/1"] = "removed 1/0", ["d/4/1"] = "removed 1/1" })
 end
@@ -206,7 +211,8 @@ function TestSweep.test_replaced_data_goes_only_when_asked_for()
     data("a/", who(2))
     data("a/", who(3), { object(3, 1, 2) })
     manifest.close(store, "a/", names.id(who(1, 2)), "attempt 3")
-    commit(store, "a/", who(5), { object(3, 1, 2) }) -- lists what another has written
+    store:put("a/report.csv", "1234")
+    commit(store, "a/", who(5), { object(3, 1, 2), "report.csv" }) -- lists what others have written
     data("a/", who(8))
     manifest.close(store, "a/", names.id(who(9)), "sweep")
     data("b/", who(1))
@@ -222,7 +228,8 @@ function TestSweep.test_replaced_data_goes_only_when_asked_for()
     old.dry_run = nil
     expected["a/3/1"] = "removed 2/0"
     lu.assertEquals(swept(store, old), expected, kind)
-    lu.assertEquals(keys_of(store, ""), { "a/" .. object(2), "a/" .. object(8), "b/" .. object(1) }, kind)
+    lu.assertEquals(keys_of(store, ""), { "a/" .. object(2), "a/" .. object(8), "a/report.csv",
+      "b/" .. object(1) }, kind)
     lu.assertEquals(manifest.list(store, "a/"), { names.id(who(8)), names.id(who(2)) }, kind)
     lu.assertEquals(swept(store, old), {}, kind)
     empty(store)
@@ -282,14 +289,26 @@ function TestSweep.test_the_command_asks_the_state_store()
     lake:put("d/" .. names.stem({ node = "out", run = ids.failed, business = 0 }, 1, 1) .. "000001.csv", "12345")
     lake:put("d/" .. object(8), "123456")
   end
-  local r = l:run("sweep", "lake:d", "--dry-run")
+  local r = l:run("sweep", "lake:d")
+  lu.assertStrContains(r.out, ("kept    d/out, run %s, attempt 1: 1 object (4 B); its run is over, but it is new")
+    :format(ids.success))
+  lu.assertStrContains(r.out, "removed: nothing\n")
+  l:write("later.lua", [[
+    local sweep = require "tidemill.sweep"
+    local place = sweep.place
+    function sweep.place(store, options)
+      options.now_ms = options.now_ms + 2 * 3600 * 1000
+      return place(store, options)
+    end
+    os.exit(require "tidemill.main".run { "sweep", table.unpack(arg) })]])
+  r = l:run("exec", "later.lua", "lake:d", "--dry-run")
   lu.assertEquals(r.code, 0, r.all)
   lu.assertStrContains(r.out, ("would   d/out, run %s, attempt 1: 1 object (4 B)"):format(ids.success))
   lu.assertStrContains(r.out, ("kept    d/out, run %s, attempt 1: 1 object (5 B); its run failed and may be restored")
     :format(ids.failed))
   lu.assertStrContains(r.out, "nobody here knows its run")
   lu.assertStrContains(r.out, "would remove: 1 object (4 B)\n")
-  r = l:run("sweep", "lake:", "--json")
+  r = l:run("exec", "later.lua", "lake:", "--json")
   local told = json.decode(r.out)
   lu.assertEquals({ told.objects, told.bytes, told.kept, #told.attempts, told.dry_run }, { 1, 4, 2, 3, false })
   r = l:run("sweep", "lake:d/", "--older", "0s")
