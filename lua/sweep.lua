@@ -59,8 +59,12 @@ function sweep.older(store, prefix, who, keep)
   local done, keys = { objects = 0, uploads = 0 }, {}
   for entry in store:list { prefix = stem } do
     if is_left(entry.key) then keys[#keys + 1] = entry.key end
+    if #keys == BATCH then
+      done.objects = done.objects + remove(store, keys)
+      keys = {}
+    end
   end
-  done.objects = remove(store, keys)
+  done.objects = done.objects + remove(store, keys)
   for _, upload in ipairs(store:list_multiparts(stem)) do
     if is_left(upload.key) then
       store:abort_multipart(upload.key, upload.upload_id)

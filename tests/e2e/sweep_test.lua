@@ -238,6 +238,8 @@ end
 
 function TestSweep.test_many_are_removed_in_batches()
   local store <close> = open.ossd()
+  for i = 1, 1005 do store:put(object(3, 1, i), "x") end
+  lu.assertEquals(sweep.older(store, "", who(3, 2)), { objects = 1005, uploads = 0 })
   for i = 1, 1100 do store:put(object(1, 1, i), "x") end
   lu.assertEquals(swept(store, { over = over }), { ["1/1"] = "removed 1100/0" })
   lu.assertEquals(keys_of(store, ""), {})
