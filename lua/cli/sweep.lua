@@ -1,8 +1,10 @@
 --- `tidemill sweep LOCATION`: removes what failed extracts left in a store.
 
 local errors = require "tidemill.errors"
+local launch = require "tidemill.launch"
 local names = require "tidemill.manifest.names"
 local operate = require "tidemill.operate"
+local project = require "tidemill.project"
 local signal = require "tidemill.signal"
 local sweep = require "tidemill.sweep"
 local text = require "tidemill.text"
@@ -28,24 +30,26 @@ local function judge_of(store)
   end
 end
 
-local function line_of(left, dry_run)
+-- "2 objects (3.4 KB)", "1 unfinished upload"
+local function counted(of)
   local parts = {}
-  if left.objects > 0 then
-    parts[1] = ("%s (%s)"):format(text.count(left.objects, "object"), units.show_size(left.bytes))
+  if of.objects > 0 then
+    parts[1] = ("%s (%s)"):format(text.count(of.objects, "object"), units.show_size(of.bytes))
   end
-  if left.uploads > 0 then parts[#parts + 1] = text.count(left.uploads, "unfinished upload") end
+  if of.uploads > 0 then parts[#parts + 1] = text.count(of.uploads, "unfinished upload") end
+  return parts
+end
+
+local function line_of(left, dry_run)
+  local parts = counted(left)
   if left.replaced then parts[#parts + 1] = "all that it committed" end
-  return ("%-7s %s%s, run %s, attempt %d: %s%s"):format(not left.removed and "kept" or dry_run and "would" or "removed",
-    left.folder, left.node, left.run, left.attempt, table.concat(parts, ", "),
-    left.reason and ("; %s"):format(left.reason) or "")
+  local verb = not left.removed and "kept" or dry_run and "would" or "removed"
+  return ("%-7s %s%s, run %s, attempt %d: %s%s"):format(verb, left.folder, left.node, left.run, left.attempt,
+    table.concat(parts, ", "), left.reason and ("; %s"):format(left.reason) or "")
 end
 
 local function summary(total, dry_run)
-  local parts = {}
-  if total.objects > 0 then
-    parts[1] = ("%s (%s)"):format(text.count(total.objects, "object"), units.show_size(total.bytes))
-  end
-  if total.uploads > 0 then parts[#parts + 1] = text.count(total.uploads, "unfinished upload") end
+  local parts = counted(total)
   return ("%s: %s"):format(dry_run and "would remove" or "removed", #parts > 0 and table.concat(parts, ", ")
     or "nothing")
 end
@@ -61,9 +65,10 @@ end
 local function run(opts, args)
   local older_ms = milliseconds("older", opts.older)
   local replaced_ms = opts.replaced and milliseconds("replaced", opts.replaced)
-  local state <close>, project = operate.open()
   local connection, path = sweep.location(args[1])
-  local store <close> = project:store(connection)
+  local found = project.open()
+  local store <close> = found:store(connection)
+  local state <close> = launch.store(found)
   local total = { objects = 0, bytes = 0, uploads = 0, kept = 0, attempts = {} }
   sweep.place(store, { path = path, older_ms = older_ms, replaced_ms = replaced_ms, now_ms = signal.wall(),
     dry_run = opts.dry_run, over = judge_of(state),
