@@ -84,7 +84,7 @@ function stream.wait(list, seconds) end
 --- A source made of sources that are given one after another while a job reads it: so one sink
 --- takes many ranges of a table. A source given is read to its end and closed before the chain
 --- is hungry again, so the connection that it used is then free. An error of a source is the
---- chain's. Needs the database and the store of the example:
+--- chain's. With the connection of a database and a store:
 ---
 ---     local chain <close> = stream.chain()
 ---     local job <close> = stream.start(chain:source(), store:objects { prefix = "orders/" })
