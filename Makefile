@@ -27,7 +27,7 @@ OBJ     := $(SRC:%.c=$(B)/%.o)
 LUA     := $(shell find lua stdlib -name '*.lua' | LC_ALL=C sort)
 CTEST   := $(patsubst tests/c/%.c,$(B)/ctest/%,$(wildcard tests/c/*_test.c))
 
-.PHONY: all setup setup-test setup-demo setup-bench setup-fdw ctest test asan tsan lint format fuzz bench demo install \
+.PHONY: all setup setup-test setup-demo setup-bench setup-fdw ctest test crash asan tsan lint format fuzz bench demo install \
         fdw install-fdw installcheck clean
 all: $(B)/tidemill
 
@@ -40,6 +40,14 @@ setup-fdw: setup ; @$(SETUP) fdw
 
 $(B)/tidemill: $(OBJ) $(B)/embedded.o
 	$Q$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
+
+# The program that dies where a test says (runtime/base/crash.h): all its objects but one.
+$(B)/crash/tidemill: $(filter-out %/crash.o,$(OBJ)) $(B)/crash/points.o $(B)/embedded.o
+	$Q$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(LIBS)
+
+$(B)/crash/points.o: runtime/base/crash.c runtime/base/crash.h | setup
+	@mkdir -p $(@D)
+	$Q$(CC) -std=c11 $(WARN) $(DEFS) -DTM_CRASH_POINTS $(CFLAGS) $(SAN) -c -o $@ $<
 
 $(B)/%.o: %.c | setup
 	@mkdir -p $(@D)
@@ -80,7 +88,8 @@ $(B)/pty: tests/support/pty.c | setup-test
 $(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
-test: setup-test all ctest fdw ; @tests/run $(B) $(T)
+test: setup-test all ctest fdw $(B)/crash/tidemill ; @tests/run $(B) $(T)
+crash: all $(B)/crash/tidemill
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
 lint: ; +@$(SETUP) build lint && tests/lint

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/crash.h"
 #include "base/log.h"
 #include "oss/store.h"
 
@@ -271,9 +272,12 @@ bool tm_oss_put(struct tm_oss *store, const char *key, const void *bytes, size_t
                 const struct tm_cancel *cancel, struct tm_error *err)
 {
   struct tm_oss_info got = {.size = -1, .modified_ms = -1};
-  if (!check_key(key, err) || !check_meta(opts, err) ||
-      !store->backend->put(store, key, bytes, n, opts, &got, cancel, err))
+  if (!check_key(key, err) || !check_meta(opts, err))
     return false;
+  tm_crash_point("oss.put.before");
+  if (!store->backend->put(store, key, bytes, n, opts, &got, cancel, err))
+    return false;
+  tm_crash_point("oss.put.after");
   if (info != NULL)
     *info = got;
   else
@@ -341,7 +345,12 @@ bool tm_oss_head(struct tm_oss *store, const char *key, struct tm_oss_info *info
 bool tm_oss_delete(struct tm_oss *store, const char *key, const struct tm_cancel *cancel,
                    struct tm_error *err)
 {
-  return check_key(key, err) && store->backend->delete (store, key, false, cancel, err);
+  if (!check_key(key, err))
+    return false;
+  tm_crash_point("oss.delete.before");
+  bool ok = store->backend->delete (store, key, false, cancel, err);
+  tm_crash_point("oss.delete.after");
+  return ok;
 }
 
 void tm_oss_remove(struct tm_oss *store, const char *key)
@@ -378,7 +387,9 @@ bool tm_oss_delete_many(struct tm_oss *store, const char *const *keys, size_t co
   for (size_t i = 0; i < count; i += DELETE_BATCH) {
     struct tm_oss_failures some = {0};
     size_t n = count - i < DELETE_BATCH ? count - i : DELETE_BATCH;
+    tm_crash_point("oss.delete.before");
     bool ok = store->backend->delete_many(store, keys + i, n, &some, cancel, err);
+    tm_crash_point("oss.delete.after");
     if (ok)
       ok = join_failures(failed, &some) || out_of_memory(err);
     tm_oss_failures_free(&some);
@@ -419,8 +430,12 @@ bool tm_oss_multipart_create(struct tm_oss *store, const char *key,
                              const struct tm_oss_put_opts *opts, char **upload_id,
                              const struct tm_cancel *cancel, struct tm_error *err)
 {
-  return check_key(key, err) && check_meta(opts, err) &&
-         store->backend->multipart_create(store, key, opts, upload_id, cancel, err);
+  if (!check_key(key, err) || !check_meta(opts, err))
+    return false;
+  tm_crash_point("oss.upload.before");
+  bool ok = store->backend->multipart_create(store, key, opts, upload_id, cancel, err);
+  tm_crash_point("oss.upload.after");
+  return ok;
 }
 
 bool tm_oss_multipart_part(struct tm_oss *store, const char *key, const char *upload_id,
@@ -432,9 +447,13 @@ bool tm_oss_multipart_part(struct tm_oss *store, const char *key, const char *up
     tm_error_set(err, TM_EUSAGE, "part number %d is not within 1 to 10000", number);
     return false;
   }
-  return check_key(key, err) &&
-         store->backend->multipart_part(store, key, upload_id, number, bytes, n, part,
-                                        cancel, err);
+  if (!check_key(key, err))
+    return false;
+  tm_crash_point("oss.part.before");
+  bool ok = store->backend->multipart_part(store, key, upload_id, number, bytes, n, part,
+                                           cancel, err);
+  tm_crash_point("oss.part.after");
+  return ok;
 }
 
 bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
@@ -447,10 +466,13 @@ bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
     tm_error_set(err, TM_EUSAGE, "an upload needs at least one part");
     return false;
   }
-  if (!check_key(key, err) ||
-      !store->backend->multipart_complete(store, key, upload_id, parts, count,
+  if (!check_key(key, err))
+    return false;
+  tm_crash_point("oss.complete.before");
+  if (!store->backend->multipart_complete(store, key, upload_id, parts, count,
                                           create_only, &got, cancel, err))
     return false;
+  tm_crash_point("oss.complete.after");
   if (info != NULL)
     *info = got;
   else
@@ -461,8 +483,12 @@ bool tm_oss_multipart_complete(struct tm_oss *store, const char *key,
 bool tm_oss_multipart_abort(struct tm_oss *store, const char *key, const char *upload_id,
                             bool cleanup, struct tm_error *err)
 {
-  return check_key(key, err) &&
-         store->backend->multipart_abort(store, key, upload_id, cleanup, err);
+  if (!check_key(key, err))
+    return false;
+  tm_crash_point("oss.abort.before");
+  bool ok = store->backend->multipart_abort(store, key, upload_id, cleanup, err);
+  tm_crash_point("oss.abort.after");
+  return ok;
 }
 
 bool tm_oss_multipart_parts(struct tm_oss *store, const char *key, const char *upload_id,
