@@ -17,6 +17,7 @@
 --- how many objects there are. It comes from a store and is therefore hostile: `open` has looked
 --- at all of it before it returns, and what is read again is pinned to the same ETag.
 
+local crash = require "tidemill.crash"
 local errors = require "tidemill.error"
 local form = require "tidemill.manifest.form"
 local json = require "json"
@@ -82,7 +83,9 @@ function manifest.write(store, prefix, head, objects)
   sink:write(json.encode(head):sub(1, -2) .. ',"objects":[\n')
   for i, object in ipairs(objects) do sink:write(json.encode(object) .. (i < #objects and ",\n" or "\n")) end
   sink:write "]}\n"
+  crash.point "manifest.put.before"
   sink:finish()
+  crash.point "manifest.put.after"
 end
 
 -- ---- what became of an attempt ----
@@ -128,8 +131,10 @@ end
 function manifest.close(store, prefix, id, by)
   local state, whose = manifest.state(store, prefix, id)
   if state then return state, whose end
+  crash.point "manifest.close.before"
   local ok, raised = pcall(store.put, store, names.key(prefix, id),
     json.encode { tidemill_manifest = form.VERSION, id = id, closed_by = by } .. "\n", TYPE)
+  crash.point "manifest.close.after"
   if ok then return "closed", by end
   if not errors.is(raised) or raised.kind ~= "exists" then error(raised, 0) end
   state, whose = manifest.state(store, prefix, id)

@@ -14,6 +14,7 @@
 --- replaced: of a folder never the newest, nor what an attempt that may still be needed has
 --- committed, nor an increment, since the next one adds to it and does not replace it.
 
+local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
 local kinds = require "tidemill.kinds"
 local manifest = require "tidemill.manifest"
@@ -65,12 +66,14 @@ function sweep.older(store, prefix, who, keep)
     end
   end
   done.objects = done.objects + remove(store, keys)
+  crash.point "sweep.objects.after"
   for _, upload in ipairs(store:list_multiparts(stem)) do
     if is_left(upload.key) then
       store:abort_multipart(upload.key, upload.upload_id)
       done.uploads = done.uploads + 1
     end
   end
+  crash.point "sweep.uploads.after"
   return done
 end
 

@@ -9,6 +9,7 @@
 --- HALF_BYTES of each; of a run RUN_BYTES, past which an attempt keeps FEW lines of each.
 
 local common = require "tidemill.state.common"
+local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
 local json = require "json"
 
@@ -61,7 +62,8 @@ end
 ---@param pool? {pool: string, limit: integer}  a pool, and how many attempts may be in it, whoever runs them
 ---@return boolean started, string? reason  false, "pool full": nothing was written
 function attempts:begin_attempt(run, node, attempt, pool)
-  return fenced(self, run, function(claim)
+  crash.point "runner.begin.before"
+  local begun, reason = fenced(self, run, function(claim)
     local at = self:now()
     if pool then
       self.db:mutex("tidemill pool " .. pool.pool)
@@ -81,6 +83,8 @@ function attempts:begin_attempt(run, node, attempt, pool)
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)
     return true
   end, "relaxed")
+  crash.point "runner.begin.after"
+  return begun, reason
 end
 
 --- The process of an attempt, once it has one.
@@ -125,6 +129,7 @@ end
 ---@param ended tidemill.Ended
 function attempts:end_attempt(run, node, attempt, ended)
   local over = ended.node_state ~= "retrying"
+  crash.point "runner.end.before"
   fenced(self, run, function()
     local at = self:now()
     if ended.unbegun then
@@ -143,6 +148,7 @@ function attempts:end_attempt(run, node, attempt, ended)
     if ended.decision then self:decide_in(run, node, ended.decision.what, ended.decision.reason) end
     if ended.node_state == "success" then event_of(self, run, node) end
   end)
+  crash.point "runner.end.after"
 end
 
 --- Nodes that will not run (again): skipped, canceled or failed, with the reason.
@@ -238,6 +244,7 @@ local NOTICE = { success = "success", failed = "failure" }
 ---@param run string
 ---@param result {state: "success"|"failed"|"canceled", message: string?, error: table?}
 function attempts:end_run(run, result)
+  crash.point "runner.over.before"
   fenced(self, run, function(_, state)
     if state == result.state then return end
     if state ~= "running" and state ~= "paused" then error(lost(run), 0) end
@@ -251,6 +258,7 @@ function attempts:end_run(run, result)
     end
     if result.state == "success" then self:add_event_in(row, "") end
   end, nil, true)
+  crash.point "runner.over.after"
   self:forget_run(run)
 end
 
