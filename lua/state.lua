@@ -27,6 +27,7 @@ local PARTS = {
   "gc",        -- forgetting
   "look",      -- reading
   "notices",   -- the outbox of hooks
+  "objects",   -- what extracts have completed
   "ownership", -- runs that have come loose
   "runners",   -- processes and their leases
   "runs",      -- making and changing runs

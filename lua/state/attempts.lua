@@ -110,6 +110,7 @@ end
 ---@field outputs? table<string, any>  kept if the attempt succeeded
 ---@field decision? {what: string, reason: string}
 ---@field unbegun? boolean    the attempt never began: this makes its row
+---@field withdrawn? boolean  the node waits again, and the attempt counts for no retry
 
 local function keep_outputs(self, run, node, outputs)
   local rows = {}
@@ -128,7 +129,7 @@ end
 --- what becomes of its node, in one step.
 ---@param ended tidemill.Ended
 function attempts:end_attempt(run, node, attempt, ended)
-  local over = ended.node_state ~= "retrying"
+  local over = ended.node_state ~= "retrying" and not ended.withdrawn
   crash.point "runner.end.before"
   fenced(self, run, function()
     local at = self:now()
@@ -142,8 +143,9 @@ function attempts:end_attempt(run, node, attempt, ended)
       ended.state, at, ended.rows, ended.bytes, ended.cpu_ms, ended.max_rss_bytes, ended.code, ended.signal,
       common.encode_error(ended.error), run, node, attempt)
     self.db:exec([[UPDATE nodes SET state = ?, message = ?, ended_at = ?, next_at = ?, waiting = NULL, lost_row = 0,
-      tolerated = ?, row_count = ?, bytes = ? WHERE run_id = ? AND node = ?]], ended.node_state, ended.message,
-      over and at or nil, ended.next_at, ended.tolerated and 1 or 0, ended.rows, ended.bytes, run, node)
+      tolerated = ?, row_count = ?, bytes = ?, lost = lost + ? WHERE run_id = ? AND node = ?]], ended.node_state,
+      ended.message, over and at or nil, ended.next_at, ended.tolerated and 1 or 0, ended.rows, ended.bytes,
+      ended.withdrawn and 1 or 0, run, node)
     if ended.state == "success" then keep_outputs(self, run, node, ended.outputs) end
     if ended.decision then self:decide_in(run, node, ended.decision.what, ended.decision.reason) end
     if ended.node_state == "success" then event_of(self, run, node) end
@@ -240,9 +242,10 @@ local NOTICE = { success = "success", failed = "failure" }
 
 --- Records the end of a run; with it, in the same transaction, the notices of its flow's hooks and
 --- the event for those that wait for the flow. The claim ends. To say so twice, for want of an
---- answer, is harmless.
+--- answer, is harmless. Sealed objects (lua/state/objects.lua) are of no more use after a success.
 ---@param run string
----@param result {state: "success"|"failed"|"canceled", message: string?, error: table?}
+---@param result {state: "success"|"failed"|"canceled", message: string?, error: table?, sealed: boolean?}
+---sealed: the run has nodes that may have sealed objects
 function attempts:end_run(run, result)
   crash.point "runner.over.before"
   fenced(self, run, function(_, state)
@@ -256,7 +259,10 @@ function attempts:end_run(run, result)
     if NOTICE[result.state] then
       self:add_notices_in(row, document and document.hooks, NOTICE[result.state])
     end
-    if result.state == "success" then self:add_event_in(row, "") end
+    if result.state == "success" then
+      self:add_event_in(row, "")
+      if result.sealed then self:forget_objects_in(run) end
+    end
   end, nil, true)
   crash.point "runner.over.after"
   self:forget_run(run)

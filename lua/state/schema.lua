@@ -6,7 +6,7 @@
 --- only PostgreSQL has a setting, it stands in `postgres`, run after the common part.
 ---
 --- Times are milliseconds since 1970 UTC (BIGINT, columns end in _at). `error`, `value`,
---- `settings`, `waiting`, `policy` and `schedule` of a flow hold JSON.
+--- `settings`, `waiting`, `span`, `policy` and `schedule` of a flow hold JSON.
 ---
 ---     run      queued running paused success failed canceled skipped
 ---     node     waiting running retrying polling success failed skipped canceled
@@ -169,7 +169,7 @@ return {
     state      TEXT NOT NULL,
     attempts   INTEGER NOT NULL DEFAULT 0,
     before     INTEGER NOT NULL DEFAULT 0, -- attempts made before the run was last restored
-    lost       INTEGER NOT NULL DEFAULT 0, -- lost ones since `before`
+    lost       INTEGER NOT NULL DEFAULT 0, -- since `before`: lost ones, and withdrawn ones
     lost_row   INTEGER NOT NULL DEFAULT 0, -- lost ones in a row
     next_at    BIGINT,              -- of a retry or a probe
     waiting    TEXT,                -- what it waits for
@@ -310,6 +310,47 @@ return {
   ALTER TABLE runners  SET (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
   ALTER TABLE flows    SET (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
   ALTER TABLE changes  SET (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
+  ]],
+  },
+  {
+    common = [[
+  CREATE TABLE node_objects (       -- objects that attempts of extracts have completed
+    run_id    TEXT NOT NULL,
+    node      TEXT NOT NULL,
+    attempt   INTEGER NOT NULL,
+    n         BIGINT NOT NULL,      -- in the order of their completion, from 1
+    key       TEXT NOT NULL,        -- below the extract's location
+    row_count BIGINT NOT NULL,
+    bytes     BIGINT NOT NULL,
+    raw_bytes BIGINT NOT NULL,
+    crc64     TEXT NOT NULL,        -- decimal
+    etag      TEXT NOT NULL,
+    span      TEXT,                 -- JSON: the range of keys whose rows it holds, all of them
+    at        BIGINT NOT NULL,
+    PRIMARY KEY (run_id, node, attempt, n),
+    FOREIGN KEY (run_id, node) REFERENCES nodes (run_id, node) ON DELETE CASCADE
+  );
+
+  CREATE TABLE node_facts (         -- what a node keeps from run to run: watermark, columns
+    flow     TEXT NOT NULL,
+    node     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    value    TEXT NOT NULL,
+    run_id   TEXT NOT NULL,
+    attempt  INTEGER NOT NULL,
+    saved_at BIGINT NOT NULL,
+    PRIMARY KEY (flow, node, name)
+  );
+
+  CREATE TABLE pending_facts (      -- become node_facts once what the node made is delivered
+    run_id  TEXT NOT NULL,
+    node    TEXT NOT NULL,
+    name    TEXT NOT NULL,
+    value   TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    PRIMARY KEY (run_id, node, name),
+    FOREIGN KEY (run_id, node) REFERENCES nodes (run_id, node) ON DELETE CASCADE
+  );
   ]],
   },
 }
