@@ -145,18 +145,41 @@ local flow = {}
 ---@field level? integer      of compression (default: that of the compressor)
 ---@field object_size? string|integer  a new object starts at about this many bytes as stored, such as
 ---"64MB" (default "256MB")
+---@field objects? integer    as many objects as that, or a multiple of it, of even size, for `via`: the number of
+---segments, or several times that (default: as many as object_size makes)
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see
 ---`tidemill help flow-file`
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)
+
+---@class flow.Create
+---@field distributed_by? string[]|"randomly"|"replicated"  Greenplum family (default: the keys of a merge, else the
+---primary key, else randomly); elsewhere it is left out, with a line in the log
+---@field with? table<string, string|number|boolean>  storage options, such as { appendonly = true, orientation =
+---"column", compresstype = "zstd" }; elsewhere those of the Greenplum family alone are left out
+---@field columns? table<string, string>  other types than the objects', by the table's names; constraints may follow,
+---"numeric(18,4) NOT NULL"
+---@field primary_key? string|string[]
+---@field unlogged? boolean     (default false)
+---@field partition_by? string  SQL behind PARTITION BY, Greenplum family; elsewhere left out
+
+---@class flow.Via
+---@field [1] "oss_fdw"
+---@field server? string        a foreign server that is there, and knows its keys (default: one of this load alone,
+---with the keys of the store's connection)
+---@field endpoint? string      of the store, as the database reaches it (default: that of the store's connection)
 
 ---@class flow.LoadFields : flow.NodeFields
 ---@field from string   "connection:path/" in an object store: what an extract of this run wrote there, else
 ---the newest that was extracted there
 ---@field on string     a PostgreSQL connection
----@field into string   "schema.table" or "table", which must exist
+---@field into string   "schema.table" or "table", which must exist unless `create` makes it
 ---@field columns? string[]|table<string, string>  the target's columns in the order of the
 ---source's, or a map from source to target names (default: by equal names)
----@field mode? "append"  (default "append")
+---@field mode? "append"|"create"  append rows (default), or into a table that this load makes or that is empty
+---@field create? boolean|flow.Create  makes the table if it is not there, and its schema, with the names and types of
+---the objects (default false); see `tidemill help loads`
+---@field via? "oss_fdw"|flow.Via  the database reads the objects itself, a Greenplum family one on all segments at
+---once (default: rows are sent by COPY)
 
 ---@class flow.LuaFields : flow.NodeFields
 ---@field run fun(ctx: flow.Context): table<string, string>?  the work; every module may be required in

@@ -6,7 +6,9 @@
 --- refuses what does not go together, and brings short forms into the one form that bodies
 --- (lua/node/KIND.lua) know; `fields` are as written, faulty ones included.
 
+local read_part = require "tidemill.kinds.part"
 local suggest = require "tidemill.suggest"
+local target = require "tidemill.kinds.target"
 local types = require "tidemill.kinds.types"
 
 local nodes = {}
@@ -54,6 +56,7 @@ nodes.fields = {
     compress = { type = "choice", choices = { "none", "gzip", "zstd" }, default = "none" },
     level = { type = "integer", min = 0, max = 22 },
     object_size = { type = "size", default = 256 << 20 },
+    objects = { type = "integer", min = 1, max = 256 },
     map = { type = "function" },
     columns = { type = "strings" },
   },
@@ -62,7 +65,9 @@ nodes.fields = {
     on = DATABASE,
     into = { type = "relation", required = true },
     columns = { type = "columns" },
-    mode = { type = "choice", choices = { "append" }, default = "append" },
+    mode = { type = "choice", choices = { "append", "create" }, default = "append" },
+    create = { type = "create" },
+    via = { type = "via" },
   },
   lua = {
     run = { type = "function", required = true },
@@ -129,30 +134,6 @@ nodes.fields = {
 }
 
 -- ---- types that one kind alone has ----
-
--- The fields of a table inside a field: known ones checked, others refused.
-local function read_part(what, given, declared, report, name)
-  local values = {}
-  for _, key in ipairs(suggest.keys(given)) do
-    local field = declared[key]
-    if not field then
-      report(name, ("%s has no field '%s'"):format(what, key), suggest.hint(key, suggest.keys(declared), "fields"))
-    else
-      local good, wants, near = types[field.type](given[key], field, report, name)
-      if good == nil then
-        report(name, ("%s: '%s' wants %s"):format(what, key, wants), near and ("did you mean '%s'?"):format(near))
-      end
-      values[key] = good
-    end
-  end
-  for _, key in ipairs(suggest.keys(declared)) do
-    if given[key] == nil then
-      if declared[key].required then report(name, ("%s needs '%s'"):format(what, key)) end
-      values[key] = declared[key].default
-    end
-  end
-  return values
-end
 
 -- A row's or column's number, or "all".
 function types.row(value)
@@ -330,6 +311,8 @@ function finish.extract(spec, report)
   end
   if not spec.encoding:match "^[%w_-]+$" then report("encoding", ("has encoding '%s'"):format(spec.encoding)) end
 end
+
+function finish.load(spec, report) target.finish(spec, report) end
 
 local function name_list(one, i, seen, report)
   one.name = one.name or (i == 1 and "loop.item" or ("loop.item%d"):format(i - 1))
