@@ -242,6 +242,11 @@ function settle.location(value, _, known)
   return known(connection, "store")
 end
 
+function settle.reject(value, field, known)
+  if not value.to or value.to:find("${", 1, true) then return nil end
+  return settle.location(value.to, field, known)
+end
+
 function settle.relation(value)
   if is_relation(value) then return nil end
   return ("'%s' does not name a table"):format(value), "write table, schema.table or \"Quoted\".\"Name\""

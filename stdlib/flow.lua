@@ -150,6 +150,11 @@ local flow = {}
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see
 ---`tidemill help flow-file`
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)
+---@field verify? "count"|"hash"  the objects are compared with the source, in the same snapshot, by the number of
+---rows or by a hash of every row as well, which goes into the manifest; see `tidemill help checks` (default: neither)
+---@field on_drift? "fail"|"ignore"|"add"  when the source's columns are other ones than in the last manifest of this
+---node: fail; leave new ones out; or take them along (default "fail"). A column that is gone or has another type fails
+---unless it is "ignore" or "add"; then the log says so
 
 ---@class flow.Create
 ---@field distributed_by? string[]|"randomly"|"replicated"  Greenplum family (default: the keys of a merge, else the
@@ -168,6 +173,12 @@ local flow = {}
 ---with the keys of the store's connection)
 ---@field endpoint? string      of the store, as the database reaches it (default: that of the store's connection)
 
+---@class flow.Reject
+---@field max? integer     rows; one more fails the load (default: no limit)
+---@field percent? number  of all rows of the load; more fail it (default: no limit)
+---@field to string        "connection:path/" where they are written, as csv with a manifest, so that a load can read
+---them: object, line, sqlstate, message, column, record
+
 ---@class flow.LoadFields : flow.NodeFields
 ---@field from string   "connection:path/" in an object store: what an extract of this run wrote there, else
 ---the newest that was extracted there
@@ -180,6 +191,11 @@ local flow = {}
 ---the objects (default false); see `tidemill help loads`
 ---@field via? "oss_fdw"|flow.Via  the database reads the objects itself, a Greenplum family one on all segments at
 ---once (default: rows are sent by COPY)
+---@field verify? "count"|"hash"  before it commits, source, objects and table are compared by number of rows, or by a
+---hash of every row as well; "hash" wants an extract with verify = "hash"; see `tidemill help checks` (default: neither)
+---@field reject? flow.Reject  rows that the table does not take are set aside instead of failing the load
+---@field on_drift? "fail"|"ignore"|"add"  when the objects have columns that the table lacks: fail; leave them out;
+---or add them to the table (default "fail")
 
 ---@class flow.LuaFields : flow.NodeFields
 ---@field run fun(ctx: flow.Context): table<string, string>?  the work; every module may be required in

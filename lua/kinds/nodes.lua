@@ -7,6 +7,7 @@
 --- (lua/node/KIND.lua) know; `fields` are as written, faulty ones included.
 
 local read_part = require "tidemill.kinds.part"
+local checks = require "tidemill.kinds.checks"
 local suggest = require "tidemill.suggest"
 local target = require "tidemill.kinds.target"
 local types = require "tidemill.kinds.types"
@@ -59,6 +60,8 @@ nodes.fields = {
     objects = { type = "integer", min = 1, max = 256 },
     map = { type = "function" },
     columns = { type = "strings" },
+    verify = checks.verify,
+    on_drift = checks.on_drift,
   },
   load = {
     from = { type = "location", required = true },
@@ -68,6 +71,9 @@ nodes.fields = {
     mode = { type = "choice", choices = { "append", "create" }, default = "append" },
     create = { type = "create" },
     via = { type = "via" },
+    verify = checks.verify,
+    reject = { type = "reject" },
+    on_drift = checks.on_drift,
   },
   lua = {
     run = { type = "function", required = true },
@@ -277,6 +283,7 @@ end
 
 -- Rules of COPY that tie several fields of an extract together.
 function finish.extract(spec, report)
+  checks.finish_extract(spec, report)
   if (spec.query == nil) == (spec.table == nil) then
     report(spec.query and "query" or nil, spec.query and "has both query and table" or "needs a query or a table",
       "give one of query and table")
@@ -312,7 +319,10 @@ function finish.extract(spec, report)
   if not spec.encoding:match "^[%w_-]+$" then report("encoding", ("has encoding '%s'"):format(spec.encoding)) end
 end
 
-function finish.load(spec, report) target.finish(spec, report) end
+function finish.load(spec, report)
+  target.finish(spec, report)
+  checks.finish_load(spec, report)
+end
 
 local function name_list(one, i, seen, report)
   one.name = one.name or (i == 1 and "loop.item" or ("loop.item%d"):format(i - 1))
