@@ -18,6 +18,7 @@
 --- append-only or distributed at random), it is made without, and each claim and completion locks
 --- the table for its short time.
 
+local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
 
 local ledger = {}
@@ -187,8 +188,10 @@ end
 function ledger.claim(conn, who)
   return with_limit(conn, function()
     prepare(conn)
+    crash.point "ledger.claim.before"
     local keyed = has_key(conn)
     local row, newer = (keyed and keyed_claim or locked_claim)(conn, who)
+    crash.point "ledger.claim.after"
     if not row then error(conflict(who, newer), 0) end
     return setmetatable({ who = who, keyed = keyed, done = done_of(row) }, Claim)
   end)
@@ -246,33 +249,51 @@ end
 ---@param work ledger.Work
 function Claim:complete(conn, work)
   with_limit(conn, function()
+    crash.point "ledger.complete.before"
     hold(self, conn, "done_epoch = $3, row_count = $4, manifest = $5, recorded_at = now()", work.row_count,
       work.manifest)
     if work.objects then record_objects(conn, self.who, work) end
+    crash.point "ledger.complete.after"
   end)
 end
 
---- Records a piece of the node's work, inside the transaction that carries it; the node is not
+--- Records pieces of the node's work, inside the transaction that carries them; the node is not
 --- done by that. Raises conflict if a newer attempt has claimed the node.
 ---@param conn pg.Conn  in a transaction
----@param piece ledger.Object
-function Claim:record(conn, piece)
+---@param pieces ledger.Object[]
+---@param manifest? string  that they are of
+function Claim:record(conn, pieces, manifest)
   with_limit(conn, function()
+    crash.point "ledger.record.before"
     hold(self, conn, "claimed_at = claimed_at")
-    record_batch(conn, self.who, {}, { piece.key }, { piece.etag or "" }, { piece.rows })
+    record_objects(conn, self.who, { manifest = manifest, objects = function()
+      local i = 0
+      return function()
+        i = i + 1
+        return pieces[i]
+      end
+    end })
+    crash.point "ledger.record.after"
   end)
 end
 
---- The pieces that were recorded, by key: the rows of each.
+---@class ledger.Begun
+---@field objects table<string, ledger.Object>  by key
+---@field count integer
+---@field manifest? string  that they are of
+
+--- The pieces that were recorded, by any attempt.
 ---@param conn pg.Conn
----@return table<string, integer>
-function Claim:pieces(conn)
-  local found = {}
-  for _, row in ipairs(conn:query(("SELECT object, row_count FROM %s WHERE run_id = $1 AND node = $2 AND object <> ''")
-    :format(NAME), self.who.run, self.who.node)) do
-    found[row.object] = row.row_count
+---@return ledger.Begun
+function Claim:begun(conn)
+  local begun = { objects = {}, count = 0 }
+  for row in conn:rows(("SELECT object, etag, row_count, coalesce(manifest, '') AS manifest FROM %s " ..
+    "WHERE run_id = $1 AND node = $2 AND object <> ''"):format(NAME), self.who.run, self.who.node) do
+    begun.objects[row.object] = { key = row.object, etag = row.etag, rows = row.row_count }
+    begun.count = begun.count + 1
+    begun.manifest = row.manifest ~= "" and row.manifest or begun.manifest
   end
-  return found
+  return begun
 end
 
 return ledger

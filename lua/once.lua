@@ -65,18 +65,19 @@ function once.commit(ctx, connection, conn, tx, claim, work)
     { cause = raised, hint = "another attempt, or restore, asks the ledger first, so nothing is done twice" }), 0)
 end
 
---- Records a piece of the work and commits the transaction that carries it, as `commit` does for
+--- Records pieces of the work and commits the transaction that carries them, as `commit` does for
 --- all of it. If the answer to COMMIT is lost the attempt fails as one that may be repeated.
 ---@param conn pg.Conn
 ---@param tx pg.Tx
 ---@param claim ledger.Claim
----@param piece ledger.Object
-function once.commit_piece(conn, tx, claim, piece)
-  claim:record(conn, piece)
+---@param pieces ledger.Object[]
+---@param manifest? string  that they are of
+function once.commit_pieces(conn, tx, claim, pieces, manifest)
+  claim:record(conn, pieces, manifest)
   local ok, raised = pcall(tx.commit, tx)
   if ok then return end
   if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
-  error(errors.new("io", ("the connection broke during COMMIT of %s"):format(piece.key),
+  error(errors.new("io", ("the connection broke during COMMIT of %s"):format(pieces[1].key),
     { cause = raised, hint = "another attempt, or restore, asks the ledger first, so nothing is done twice" }), 0)
 end
 

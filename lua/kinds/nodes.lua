@@ -69,6 +69,7 @@ nodes.fields = {
     into = { type = "relation", required = true },
     columns = { type = "columns" },
     mode = { type = "choice", choices = { "append", "create" }, default = "append" },
+    jobs = { type = "integer", min = 1, max = 8, default = 1 },
     create = { type = "create" },
     via = { type = "via" },
     verify = checks.verify,

@@ -96,7 +96,7 @@ local function run_batch(ctx, conn, spec, first, last, vars_of, claim)
     if result then rows = (rows or 0) + result end
   end
   if claim then
-    once.commit_piece(conn, tx, claim, { key = ("turns %d to %d"):format(first, last), rows = rows or 0 })
+    once.commit_pieces(conn, tx, claim, { { key = ("turns %d to %d"):format(first, last), rows = rows or 0 } })
   else
     tx:commit()
   end
@@ -107,8 +107,8 @@ end
 -- with another version, whose batches are larger or smaller: turns count, not batches.
 local function committed(ctx, conn, claim)
   local turns, rows = 0, 0
-  for key, count in pairs(claim and claim:pieces(conn) or {}) do
-    turns, rows = math.max(turns, tonumber(key:match "^turns %d+ to (%d+)$") or 0), rows + count
+  for key, piece in pairs(claim and claim:begun(conn).objects or {}) do
+    turns, rows = math.max(turns, tonumber(key:match "^turns %d+ to (%d+)$") or 0), rows + piece.rows
   end
   if turns > 0 then ctx:log("info", "turns 1 to %d were committed by an earlier attempt", turns) end
   return turns, rows

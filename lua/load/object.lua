@@ -1,0 +1,83 @@
+--- One object into one table: a COPY of its own, so that the line in a server's error is a line of
+--- that object.
+---
+---   object ranges -> [decompress] -> COPY ... FROM STDIN
+
+local budget = require "tidemill.budget"
+local copy = require "tidemill.copy"
+local crash = require "tidemill.crash"
+local crew = require "tidemill.load.crew"
+local errors = require "tidemill.errors"
+local stream = require "stream"
+local zip = require "zip"
+
+local object = {}
+
+local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
+
+--- The COPY command for objects of this form.
+---@param into string  the table, as SQL names it
+---@param list string  its columns, quoted and with commas between
+---@param format table  of the manifest
+---@return string
+function object.sql(into, list, format)
+  return ("COPY %s (%s) FROM STDIN %s"):format(into, list, copy.options(format, format.header))
+end
+
+--- Divides the memory over so many objects at once.
+---@param ctx tidemill.Context
+---@param format table  of the manifest
+---@param jobs integer
+---@return tidemill.Budget
+function object.share(ctx, format, jobs)
+  return budget.divide(ctx.memory, { readers = jobs, unzips = format.compress ~= "none" and jobs or 0 })
+end
+
+local function move(work, conn, sql, one)
+  local src, compress = work.src, work.src.head.format.compress
+  local from <close> = src.store:reader(src.prefix .. one.key,
+    work.share:give("reader", { size = one.bytes, crc64 = one.crc64, etag = one.etag }))
+  local to <close> = conn:copy_in(sql)
+  local unzip = compress ~= "none" and zip[DECOMPRESS[compress]]() or nil
+  local job <close> = unzip and stream.start(from, unzip, to) or stream.start(from, to)
+  work.running[one] = job
+  crew.await(job)
+  job:join()
+  return to:rows()
+end
+
+--- Loads an object, waiting for it as a worker of a crew does. In a transaction its rows are part of that.
+---
+--- Raises what the store and the server raise, with the object's key in front; kind "integrity" when the
+--- server took another number of rows than the object has.
+---@param work load.Work
+---@param conn pg.Conn
+---@param sql string  of object.sql
+---@param one manifest.Object
+---@return integer rows
+function object.copy(work, conn, sql, one)
+  local key = work.src.prefix .. one.key
+  crash.point "load.copy.before"
+  local ok, rows = pcall(move, work, conn, sql, one)
+  work.running[one] = nil
+  if not ok then
+    if errors.is(rows) then rows.message = ("object '%s': %s"):format(key, rows.message) end
+    error(rows, 0)
+  end
+  crash.point "load.copy.after"
+  if rows ~= one.rows then
+    error(errors.new("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, one.rows)), 0)
+  end
+  work.rows, work.bytes, work.objects = work.rows + rows, work.bytes + one.raw_bytes, work.objects + 1
+  return rows
+end
+
+--- Says how far the load is.
+---@param work load.Work
+function object.progress(work)
+  local bytes = work.bytes
+  for _, job in pairs(work.running) do bytes = bytes + job:stats().bytes_out end
+  work.ctx:progress { rows = work.rows, bytes = bytes }
+end
+
+return object
