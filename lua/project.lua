@@ -337,6 +337,10 @@ end
 local SECRET_VARIABLES = { "PGPASSWORD", "OSS_ACCESS_KEY_SECRET", "OSS_SESSION_TOKEN", "AWS_SECRET_ACCESS_KEY",
   "AWS_SESSION_TOKEN" }
 
+--- Takes note of a secret that was found elsewhere, so that `scrub` knows it.
+---@param text? string
+function Project:keep(text) keep_secret(self, text) end
+
 --- Takes note of all secrets that can be known without connecting, so that `scrub` knows them
 --- before a connection is used.
 function Project:keep_secrets()

@@ -14,6 +14,7 @@ local crash = require "tidemill.crash"
 local crew = require "tidemill.load.crew"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
+local pull = require "tidemill.load.pull"
 
 local direct = {}
 
@@ -63,7 +64,11 @@ end
 
 local function in_one(work, conn)
   local tx <close> = conn:transaction { isolation = "read committed" }
-  crew.run(1, function() fill(work, { conn = conn, tx = tx }, true) end, work.tick)
+  if work.spec.via then
+    pull.run(work, conn, work.target.into)
+  else
+    crew.run(1, function() fill(work, { conn = conn, tx = tx }, true) end, work.tick)
+  end
   commit(work, conn, tx, { objects = function() return work.src:recorded() end })
 end
 

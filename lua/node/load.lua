@@ -3,13 +3,14 @@
 ---   claim -> objects -> [decompress] -> COPY table (columns) FROM STDIN -> ledger, COMMIT
 ---
 --- The pieces, each a module in lua/load: `source` gives the objects, of a manifest or of an extract
---- that still runs; `target` knows the table; `object` loads one; `crew` runs several side by side;
+--- that still runs; `create` makes the table, `target` knows it; `object` loads one; `crew` runs several side by side;
 --- `direct` fills the table itself.
 ---
 --- Whatever commits rows also writes the target's ledger, in the same transaction: a repeated attempt
 --- loads nothing that was committed, and one that was taken over commits nothing. A missing,
 --- shortened or altered object, a wrong row count or a bad row fails the load.
 
+local create = require "tidemill.load.create"
 local direct = require "tidemill.load.direct"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
@@ -31,12 +32,14 @@ local text = require "tidemill.text"
 ---@field tick fun()         called some times a second while streams move
 
 local function perform(ctx, spec, conn, claim)
-  local src = source.open(ctx, spec, claim:begun(conn))
+  local begun = claim:begun(conn)
+  local src = source.open(ctx, spec, begun)
   local work = { ctx = ctx, spec = spec, claim = claim, src = src, running = {}, rows = 0, bytes = 0, objects = 0 }
   function work.tick()
     src:listen()
     object.progress(work)
   end
+  create.ensure(ctx, conn, spec, src.head, begun)
   work.target = target.open(conn, spec, src.head)
   direct.run(work, conn)
   return work

@@ -1,5 +1,8 @@
 /*
 ** lcrash.c: the Lua module "tidemill.crash" on top of base/crash
+**
+**   local crash = require "tidemill.crash"
+**   crash.point "load.commit.before"
 */
 #include "bind/lcrash.h"
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bind/laccess.h"
 #include "bind/lcrash.h"
 #include "bind/lcron.h"
 #include "bind/lcsv.h"
@@ -51,6 +52,7 @@ static const luaL_Reg natives[] = {
     {"pg", luaopen_pg},
     {"proc", luaopen_proc},
     {"stream", luaopen_stream},
+    {"tidemill.access", luaopen_tidemill_access},
     {"tidemill.crash", luaopen_tidemill_crash},
     {"tidemill.edit", luaopen_tidemill_edit},
     {"tidemill.embedded", luaopen_tidemill_embedded},
