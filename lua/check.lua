@@ -9,6 +9,7 @@ local errors = require "tidemill.errors"
 local graph = require "tidemill.graph"
 local kinds = require "tidemill.kinds"
 local model = require "tidemill.model"
+local pipelined = require "tidemill.pipelined"
 local project = require "tidemill.project"
 local sandbox = require "tidemill.sandbox"
 local statements = require "tidemill.statements"
@@ -397,6 +398,20 @@ local function check_nodes(built)
   end
 end
 
+-- Which loads take objects while their extract runs; one that is told to and cannot is a fault.
+local function check_pipelines(built)
+  for _, node in ipairs(built.nodes) do
+    local reason
+    node.pipeline, reason = pipelined.source(built, node)
+    node.no_pipeline = reason
+    if node.kind == "load" and node.spec.pipeline and reason then
+      model.complain(built, node, model.line_of(built, node, "pipeline"),
+        ("node '%s' cannot take objects while an extract runs, since %s"):format(node.name, reason),
+        "leave 'pipeline' out, and it loads when the nodes before it are through")
+    end
+  end
+end
+
 -- ---- texts ----
 
 -- The field in which a text is that the store cannot keep; nil if there is none.
@@ -457,6 +472,7 @@ function check.flow(path, opts)
   check_hooks(built)
   if not opts.text then check_others(built, opts) end
   check_nodes(built)
+  if #built.problems == 0 then check_pipelines(built) end
   if #built.problems == 0 then check_encoding(built) end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built

@@ -22,7 +22,8 @@
 --- Timeouts. An attempt past its timeout is cancelled (SIGTERM: the child cancels its queries
 --- and aborts its uploads) and, if it is still there 10 s later, killed. An attempt that is
 --- through before the cancel reaches it counts as a success: its work is done. Time spent
---- waiting between two looks does not count. A node that waits longer for a place than its
+--- waiting between two looks does not count, nor does the time in which a load takes the objects of
+--- an extract that still runs. A node that waits longer for a place than its
 --- max_wait fails without a retry. That wait is not in the store: it begins anew with another
 --- runner, after a pause, and when the store was out of reach.
 ---
@@ -33,6 +34,7 @@ local ends = require "tidemill.executor.ends"
 local errors = require "tidemill.errors"
 local logs = require "tidemill.executor.logs"
 local messages = require "tidemill.executor.messages"
+local pipeline = require "tidemill.executor.pipeline"
 local triggers = require "tidemill.executor.triggers"
 local waits = require "tidemill.executor.waits"
 
@@ -101,6 +103,7 @@ function executor.new(options)
     for _, name in ipairs(row.upstream or {}) do ups[#ups + 1] = self.by_name[name] end
     self.nodes[i].ups = ups
   end
+  pipeline.link(self)
   self.late_at = run.deadline_at and not run.late_at
     and self.clock() + run.deadline_at - self.wall() or nil
   self.started = self.clock()
@@ -251,15 +254,20 @@ end
 local function job_of(self, record, sessions)
   local run = self.run
   local outputs, status = upstream_of(record)
+  if record.fed then outputs[record.source.name] = {} end -- it has none before it succeeds
   local settings = run.settings or {}
   return { run_id = self.id, flow = run.flow, node = record.name, attempt = record.attempt, ack = true,
     file = run.file, version = run.version, scheduled = run.scheduled_at / 1000, business = run.business_at / 1000,
     timezone = run.timezone, cause = run.cause, set = settings.set, upstream = outputs, status = status,
-    waiting = record.waiting, sessions = sessions }
+    waiting = record.waiting, sessions = sessions, feed = record.fed }
 end
 
 --- Whether an offered node still wants to start.
-function Executor:wants(record)
+---@param record table
+---@param how? string  as it was offered: "now", or "ahead" of its turn (default: either)
+function Executor:wants(record, how)
+  if how and record.offered ~= how then return false end
+  if record.offered == "ahead" and not pipeline.may_start(self, record) then return false end
   if self.paused or self.result or self.dropped then return false end
   if record.state == "waiting" then return record.offered end
   if self.stopping then return false end
@@ -274,7 +282,9 @@ function Executor:start(record)
   local pool = record.node.pool
   local limit = pool and self.pool_limit and self.pool_limit(pool)
   local sessions = attempt > 1 and self.store:sessions(self.id, record.name) or nil
-  local begun = self.store:begin_attempt(self.id, record.name, attempt, limit and { pool = pool, limit = limit } or nil)
+  local fed = pipeline.feed_of(record)
+  local begun = self.store:begin_attempt(self.id, record.name, attempt, limit and { pool = pool, limit = limit } or nil,
+    pipeline.decision(fed))
   if not begun then
     self:explain(record, "wait", ("pool '%s' is full (%d at once)"):format(pool, limit))
     return false
@@ -285,16 +295,17 @@ function Executor:start(record)
   record.ready_at = nil
   record.cancel, record.kill_at, record.result, record.told = nil, nil, nil, nil
   record.outputs, record.rows, record.bytes, record.detail = {}, nil, nil, nil
+  pipeline.begin(record, fed)
   record.started, record.attempt_started = record.started or now, now
   self.running = self.running + 1
-  self:tell_node(record)
+  self:tell_node(record, fed and { feeds_on = fed.node } or nil)
   local ok, child = pcall(self.spawner.start, self.spawner, self.run, job_of(self, record, sessions))
   if not ok then
     record.spawn_error = child
     return true
   end
   record.child = child
-  if record.node.timeout then
+  if record.node.timeout and not record.fed then
     record.timeout_at = now + math.max(math.ceil(record.node.timeout * 1000) - (record.spent or 0), 0)
   end
   return true
@@ -329,8 +340,8 @@ local function offer(self, record)
       / 1000), place_of(self, record)), { hint = "let max_wait, the pool or --jobs be larger" }))
     return
   end
-  if record.offered then return end
-  record.offered = true
+  if record.offered == "now" then return end
+  record.offered = "now"
   self.offer(self, record)
 end
 
@@ -340,24 +351,41 @@ local function give_up_lost(self, record)
     { hint = "see what ends its runners, then: tidemill restore " .. self.id }))
 end
 
+-- What is to become of a node that waits for its upstream: "start", "skip", "ahead", or nil: wait on.
+local function verdict_of(self, record)
+  local verdict, reason = triggers.verdict(record.node.trigger, record.ups)
+  if not verdict and pipeline.may_start(self, record) then return "ahead" end
+  if verdict == "start" and record.state == "waiting" and self.draining
+    and not (self.handlers and triggers.handles_failure[record.node.trigger] and #record.ups > 0) then
+    return "skip", self.draining
+  end
+  return verdict, reason
+end
+
+local function follow(self, record, verdict, reason)
+  if verdict == "skip" then
+    end_nodes(self, { record }, "skipped", reason)
+  elseif verdict == "start" and not self.paused then
+    offer(self, record)
+  elseif verdict == "ahead" and not self.paused and not record.offered then
+    record.offered = "ahead"
+    self.offer(self, record)
+  end
+end
+
 -- Looks at every node that does not run: skips it, offers it, or lets it wait. True when one failed
 -- by that, to which the policy has not answered yet.
 local function settle(self)
   local now, known = self.clock(), self.failed
   for _, record in ipairs(self.nodes) do -- in order: upstream comes first
     if record.state == "waiting" then
-      local verdict, reason = triggers.verdict(record.node.trigger, record.ups)
-      if verdict == "start" and self.draining
-        and not (self.handlers and triggers.handles_failure[record.node.trigger] and #record.ups > 0) then
-        verdict, reason = "skip", self.draining
-      end
-      if verdict == "skip" then
-        end_nodes(self, { record }, "skipped", reason)
-      elseif verdict == "start" and not self.paused then
-        offer(self, record)
-      end
+      follow(self, record, verdict_of(self, record))
     elseif record.state == "retrying" and record.lost >= MOST_LOST then
       give_up_lost(self, record)
+    elseif record.state == "retrying" and record.source then -- it may have been ahead of its turn
+      local verdict, reason = verdict_of(self, record)
+      record.held = verdict == nil
+      if verdict == "skip" or record.next_at <= now then follow(self, record, verdict, reason) end
     elseif record.state == "retrying" and record.next_at <= now and not self.paused then
       offer(self, record)
     elseif record.state == "polling" and not self.paused then
@@ -411,7 +439,7 @@ local function next_time(self)
       sooner(not record.cancel and record.timeout_at or nil)
       sooner(record.kill_at)
       if record.spawn_error then sooner(self.clock()) end
-    elseif not self.paused and not record.offered then
+    elseif not self.paused and not record.offered and not record.held then
       sooner(record.next_at)
       if record.state == "polling" then sooner(record.wait_until) end
     end
@@ -444,6 +472,7 @@ local function finish_if_over(self)
   end
   logs.flush_all(self)
   local result = outcome(self)
+  result.sealed = self.seals
   self.store:end_run(self.id, result)
   self.result = result
 end
@@ -453,6 +482,7 @@ end
 ---@return number at  when to call again at the latest, on the clock; math.huge: when something happens
 function Executor:step()
   look_at_timers(self)
+  pipeline.step(self)
   repeat apply_policy(self) until not settle(self)
   finish_if_over(self)
   if self.result then return math.huge end

@@ -28,6 +28,8 @@ local model = {}
 ---@field allow_failure boolean
 ---@field description? string
 ---@field spec table           the fields of its kind, with defaults
+---@field pipeline? string     of a load: the extract whose objects it takes while that runs; set by
+---lua/check.lua, and for another load `no_pipeline`: why not
 
 ---@class tidemill.Schedule
 ---@field kind? "cron"|"every"|"once"|"event"

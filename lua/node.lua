@@ -6,17 +6,19 @@
 --- environment. Sessions that a lost attempt left on a server are ended before the body
 --- starts, so that no two attempts of a node ever work side by side.
 ---
---- Descriptor 4 stays open behind the job: the runner answers a report that carries `ack` by
---- the line {"ack": N} once the state store has it. A database session is handed out only
---- then, so every session that ever ran a statement can be found and ended by a successor.
---- The end of that file says that the runner is gone.
+--- Descriptor 4 stays open behind the job: there the runner answers (lua/child/talk.lua). A
+--- database session is handed out once the state store has it, so every session that ever ran a
+--- statement can be found and ended by a successor.
 
-local condition = require "tidemill.condition"
 local check = require "tidemill.check"
+local condition = require "tidemill.condition"
+local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local feed = require "tidemill.child.feed"
 local json = require "json"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
+local talk = require "tidemill.child.talk"
 local utf = require "tidemill.text"
 local variables = require "tidemill.variables"
 local wire = require "tidemill.wire"
@@ -25,7 +27,6 @@ local node = {}
 
 local REPORT, JOB = "/proc/self/fd/3", 4
 local PROGRESS_MS = 200
-local ACK_SECONDS = 60
 local CANCEL_SECONDS = 10 -- from the first signal to the last resort
 local MOST_TEXT = 64 << 10 -- bytes of a line of the log, and of a text of an error
 local MOST_OUTPUT = 1 << 20
@@ -46,6 +47,7 @@ local MOST_OUTPUT = 1 << 20
 ---@field planned tidemill.PlannedNode  this node, variables filled in
 ---@field memory? integer    bytes this process may use (lua/budget.lua)
 ---@field waiting? table  the wait that this start follows, if the node polls
+---@field feed? tidemill.Feed  of a load that takes objects while its extract runs (lua/child/feed.lua)
 local Context = {}
 
 function Context.__index(self, key)
@@ -55,30 +57,13 @@ function Context.__index(self, key)
   return rawget(self, "plan")
 end
 
-local function report(self, message)
-  self.out:write(json.encode(utf.clean_all(message)), "\n")
-  self.out:flush()
-end
+local function report(self, message) self.talk:tell(message) end
 
--- Reports what must be in the store before this attempt goes on.
-local function report_and_wait(self, message)
-  if not self.answers then return report(self, message) end
-  self.asked = (self.asked or 0) + 1
-  message.ack = self.asked
-  report(self, message)
-  local deadline = signal.mono() + ACK_SECONDS * 1000
-  repeat
-    local heard, line = pcall(self.wire.line, self.wire, math.max(deadline - signal.mono(), 0) / 1000)
-    if not heard and errors.from(line).kind == "timeout" then
-      error(errors.new("timeout", ("the runner did not answer within %d s"):format(ACK_SECONDS)), 0)
-    elseif not heard then
-      error(line, 0)
-    elseif not line then
-      error(errors.new("canceled", "the runner of this attempt is gone"), 0)
-    end
-    local ok, answer = pcall(json.decode, line)
-  until ok and type(answer) == "table" and answer.ack == self.asked
-end
+--- Reports something that must be in the store before this attempt goes on; for bodies and for the
+--- methods below. Gives what the runner answers.
+---@param message table  `t` says what it is (lua/executor/messages.lua)
+---@return table answer
+function Context:call(message) return self.talk:call(message) end
 
 --- Says how far the node is; at most five times a second reach the runner, and the last one.
 ---@param p {rows: integer?, bytes: integer?, detail: string?, done: boolean?}
@@ -173,7 +158,7 @@ function Context:postgres(name, opts)
   for key, value in pairs(opts or {}) do wanted[key] = value end
   for key, value in pairs(SESSION[wanted.session] or {}) do wanted[key] = value end
   local conn = self.model.project:postgres(name, wanted)
-  local known, raised = pcall(report_and_wait, self, { t = "session", connection = name, backend_pid = conn:pid(),
+  local known, raised = pcall(self.call, self, { t = "session", connection = name, backend_pid = conn:pid(),
     backend_start = conn:backend_start() })
   if known then return conn end
   conn:close()
@@ -189,6 +174,51 @@ function Context:store(name) return self.model.project:store(name) end
 ---@param text string
 ---@return oss.Store store, string prefix
 function Context:location(text) return self.model.project:location(text) end
+
+-- ---- what an extract tells while it runs ----
+
+--- Says what its objects are, before the first of them is sealed: loads may then begin to take them.
+---@param head {columns: table[], format: table}  as they will stand in the manifest
+function Context:announce(head)
+  self:call { t = "announce", head = head, location = self.planned.spec.to }
+end
+
+local SEALED_AT_ONCE, EARLIER_AT_ONCE = 500, 100
+
+--- Tells of objects that are complete in the store; returns once the state store knows. An object is
+--- told of once in an attempt: also one that an earlier attempt made, if this one takes it over.
+---@param list tidemill.Sealed[]  (lua/state/objects.lua); key below the extract's location; `n` is set here
+function Context:sealed_many(list)
+  for from = 1, #list, SEALED_AT_ONCE do
+    local some = table.move(list, from, math.min(from + SEALED_AT_ONCE - 1, #list), 1, {})
+    for i, one in ipairs(some) do
+      self.sealed_count = (self.sealed_count or 0) + 1
+      one.n = self.sealed_count
+      some[i] = { n = one.n, key = one.key, rows = one.rows, bytes = one.bytes, raw_bytes = one.raw_bytes,
+        crc64 = one.crc64, etag = one.etag, span = one.span }
+    end
+    crash.point "node.sealed.before"
+    self:call { t = "sealed", objects = some }
+    crash.point "node.sealed.after"
+  end
+end
+
+--- Tells of one; several at once cost no more.
+---@param object tidemill.Sealed
+function Context:sealed(object) self:sealed_many { object } end
+
+--- The objects that earlier attempts of this node have sealed in this run, of the newest attempt first,
+--- in the order of their completion; each with `attempt` and `span`. They may be gone from the store.
+---@return tidemill.Sealed[]
+function Context:earlier()
+  local list, last = {}, nil
+  repeat
+    local page = self:call { t = "earlier", last = last, limit = EARLIER_AT_ONCE }.objects or {}
+    table.move(page, 1, #page, #list + 1, list)
+    last = #page > 0 and { attempt = page[#page].attempt, n = page[#page].n } or nil
+  until not last
+  return list
+end
 
 local END_SECONDS = 30
 
@@ -234,6 +264,14 @@ local function check_pending(planned)
   end
 end
 
+-- An extract's objects are for a load from where it writes, and no other.
+local function check_feed(self, planned)
+  local place = self.feed and self.feed.location
+  if not place or place:gsub("/$", "") == planned.spec.from:gsub("/$", "") then return end
+  errors.usage(("node '%s' writes to %s, and node '%s' reads %s"):format(self.feed.node, place, planned.name,
+    planned.spec.from), "let both say the same place, or set pipeline = false")
+end
+
 -- Runs the body of the node. What it returns goes into the result: skip, closed or wait.
 local function body(self, job)
   local model = self.model
@@ -248,6 +286,7 @@ local function body(self, job)
     if not holds then return { skip = ("'when' does not hold: %s"):format(why) } end
   end
   check_pending(planned)
+  check_feed(self, planned)
   local more = require("tidemill.node." .. planned.kind)(self, planned.spec)
   if self.last_progress then report(self, self.last_progress) end
   return more
@@ -300,17 +339,18 @@ end
 function node.run()
   signal.deadline(CANCEL_SECONDS)
   io.stdout:setvbuf "line"
-  local self = setmetatable({ out = assert(io.open(REPORT, "w")) }, Context)
-  self.wire = wire.open(JOB)
+  local from_runner = wire.open(JOB)
+  local self = setmetatable({ talk = talk.new(assert(io.open(REPORT, "w")), from_runner) }, Context)
   local prepared, fault = pcall(prepare, self)
-  local line = self.wire:line()
+  local line = from_runner:line()
   if not line then return 0 end -- not needed
   local job = json.decode(line)
-  self.answers = job.ack
+  self.talk.answered = job.ack
   self.scheduled = job.scheduled
   self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
   self.started = signal.wall() // 1000
   self.waiting = job.waiting
+  if job.feed then self.feed = feed.open(self.talk, job.feed, JOB) end
   local ok, more = signal.guard(attempt, self, prepared, fault, job)
   local result = { t = "result", ok = ok }
   if not ok then

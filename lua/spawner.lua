@@ -6,6 +6,9 @@
 --- descriptor 3, and whatever it prints is captured. Descriptor 4 stays open for answers (`reply`).
 --- It gets SIGTERM when its runner dies.
 ---
+--- Nobody waits for a child to read: what its pipe does not take at once stays here until it does. A
+--- pipe takes PIPE_BYTES whole or not at all, so answers go in pieces of that size.
+---
 --- A process takes some 10 ms to start and read the flow, so some children are started
 --- ahead, for the versions of which nodes are about to start; each works on one job and ends.
 --- A runner may have a thousand runs: only running attempts and spares have descriptors, and of
@@ -25,6 +28,8 @@ local SPARES, VERSIONS = 2, 8
 local JOB_SECONDS = 10 -- to take a job that is larger than a pipe
 local STREAMS = { [1] = "stdout", [2] = "stderr" }
 local MAX_LINE, MAX_REPORT = 64 << 10, 8 << 20
+local PIPE_BYTES = 4096 -- PIPE_BUF
+local UNREAD_MS = 20    -- until a pipe that was full is tried again
 
 ---@class tidemill.SpawnerOptions
 ---@field source fun(version: string): {document: table, sources: table}  as Store:source
@@ -52,10 +57,31 @@ function Child:kill()
   if not self.ended then self.handle:kill "KILL" end
 end
 
---- Answers a report by a line. A child that no longer listens, or does not read what it asked
---- for, is none of our business.
+-- Writes what the pipe takes. A child that no longer listens is none of our business.
+local function flush(child)
+  while child.unread[1] do
+    local ok, raised = pcall(child.handle.write, child.handle, child.unread[1], 0, JOB)
+    local kind = not ok and errors.from(raised).kind
+    if kind == "timeout" or kind == "canceled" then return end
+    if not ok then
+      child.unread = {}
+      return
+    end
+    table.remove(child.unread, 1)
+  end
+end
+
+--- Answers a report by a line. A child is told what it asked for and no more, so what waits here
+--- is little.
 ---@param line string
-function Child:reply(line) pcall(self.handle.write, self.handle, line .. "\n", 0, JOB) end
+function Child:reply(line)
+  if self.ended then return end
+  line = line .. "\n"
+  for from = 1, #line, PIPE_BYTES do
+    self.unread[#self.unread + 1] = line:sub(from, from + PIPE_BYTES - 1)
+  end
+  flush(self)
+end
 
 -- What all children of a version read, as JSON.
 local function common_of(self, run)
@@ -134,7 +160,7 @@ end
 ---@param job table  run_id, node, attempt, upstream, sessions ... (lua/executor.lua)
 function Spawner:start(run, job)
   local handle = employ(self, run, job)
-  local child = setmetatable({ handle = handle, partial = {} }, Child)
+  local child = setmetatable({ handle = handle, partial = {}, unread = {} }, Child)
   for fd = 1, 3 do child.partial[fd] = { bytes = 0 } end -- pieces of a line without its end yet
   self.children[#self.children + 1] = child
   child.pid = handle:pid()
@@ -219,6 +245,10 @@ function Spawner:poll(timeout_ms)
     if child.pid then
       events[#events + 1] = { child = child, type = "started", pid = child.pid }
       child.pid = nil
+    end
+    if child.unread[1] then
+      flush(child)
+      if child.unread[1] then timeout_ms = math.min(timeout_ms, UNREAD_MS) end
     end
   end
   local ok, ready = pcall(proc.poll, handles, math.max(timeout_ms, 0) / 1000)

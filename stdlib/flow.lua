@@ -189,6 +189,8 @@ local flow = {}
 ---@field mode? "append"|"create"  append rows (default), or into a table that this load makes or that is empty
 ---@field jobs? integer  objects loaded side by side, 1 to 8 (default 1). With one the load is a single transaction;
 ---with more each object is one, so readers see the table fill, and a load that failed goes on where it stopped
+---@field pipeline? boolean  takes the objects while the extract right before it still runs, and commits once that has
+---succeeded (default: true where it can be: one extract in `after`, to the same place; no `when`, no other trigger)
 ---@field create? boolean|flow.Create  makes the table if it is not there, and its schema, with the names and types of
 ---the objects (default false); see `tidemill help loads`
 ---@field via? "oss_fdw"|flow.Via  the database reads the objects itself, a Greenplum family one on all segments at

@@ -3,9 +3,18 @@
 local document = require "tidemill.document"
 local operate = require "tidemill.operate"
 
+-- A run whose runner died has ended with it, where no serve is there to take it over.
+local function end_abandoned(store, found)
+  if found.ended_at then return found end
+  store:reap()
+  if #store:servers() > 0 then return found end
+  store:mark_orphan(found.id, "runner died")
+  return store:run(found.id)
+end
+
 local function run(opts, args)
   local store <close>, project = operate.open(nil, true)
-  local found = store:find_run(args[1])
+  local found = end_abandoned(store, store:find_run(args[1]))
   local version = opts.version and operate.version_of_run(store, found, opts.version, "restore")
   local reason = ("by %s%s"):format(operate.by(), opts.reason and ": " .. opts.reason or "")
   return operate.go(store, project, opts, function(runner)

@@ -74,7 +74,7 @@ function ends.detach(ex, record)
   end
   record.child, record.timeout_at, record.kill_at, record.spawn_error = nil, nil, nil, nil
   record.waiting, record.wait_until, record.next_at, record.offered = nil, nil, nil, nil
-  record.ready_at = nil
+  record.ready_at, record.fed, record.question = nil, nil, nil
   record.ended = ex.clock()
 end
 
@@ -104,6 +104,18 @@ local function skip(ex, record, status)
   ends.detach(ex, record)
   record.state, record.message, record.outputs = "skipped", what.message, {}
   tell(ex, record, what, { message = what.message })
+end
+
+--- The attempt came to nothing, through no fault of its own: its node waits again, with all its retries.
+---@param status table
+---@param reason string
+function ends.withdraw(ex, record, status, reason)
+  local what = ended(record, status, "canceled", "waiting")
+  what.withdrawn, what.message, what.decision = true, reason, { what = "withdraw", reason = reason }
+  ex.store:end_attempt(ex.id, record.name, record.attempt, what)
+  ends.detach(ex, record)
+  record.state, record.message, record.outputs, record.ended, record.told = "waiting", reason, {}, nil, nil
+  tell(ex, record, what, { message = reason })
 end
 
 -- What is decided after a failed attempt, and why.

@@ -1,12 +1,14 @@
---- What the process of an attempt reports: progress, logs, outputs, sessions, its result.
+--- What the process of an attempt reports: progress, logs, outputs, sessions, sealed objects, its
+--- result.
 ---
 --- The process runs the flow author's code, so a message may hold anything: what is not as it
 --- should be is put in the attempt's log and has no effect. A message that carries `ack` is
---- answered once the store has it.
+--- answered once the store has it: {ack = number}, with what was asked for, or with `refused`.
 
 local ends = require "tidemill.executor.ends"
 local json = require "json"
 local logs = require "tidemill.executor.logs"
+local pipeline = require "tidemill.executor.pipeline"
 local waits = require "tidemill.executor.waits"
 
 local messages = {}
@@ -17,7 +19,10 @@ local function count_or(value, otherwise)
   return math.type(value) == "integer" and value >= 0 and value or otherwise
 end
 
+-- By what is reported: false if it is not as it should be, else true, a table for the answer, or LATER if
+-- the answer is given elsewhere.
 local on = {}
+local LATER = {}
 
 function on.progress(ex, record, m)
   record.rows, record.bytes = count_or(m.rows, record.rows), count_or(m.bytes, record.bytes)
@@ -53,17 +58,37 @@ function on.result(_, record, m)
   return true
 end
 
+-- ---- objects ----
+
+function on.announce(ex, record, m) return pipeline.announced(ex, record, m) end
+function on.sealed(ex, record, m) return pipeline.sealed(ex, record, m) end
+function on.feed(_, record, m) return pipeline.asked(record, m) and LATER end
+
+local MOST_EARLIER = 500
+
+function on.earlier(ex, record, m)
+  local last = m.last
+  if last ~= nil and (type(last) ~= "table" or not count_or(last.attempt) or not count_or(last.n)) then return false end
+  local limit = math.min(math.max(count_or(m.limit, 1), 1), MOST_EARLIER)
+  return { objects = json.array(ex.store:earlier_objects(ex.id, record.name, record.attempt, last, limit)) }
+end
+
 local function message(ex, record, m)
-  if not on[m.t] or not on[m.t](ex, record, m) then
+  local answer = on[m.t] and on[m.t](ex, record, m)
+  if not answer then
     logs.add(ex, record, "stderr", "warn", ("malformed report '%s'"):format(tostring(m.t)))
   end
-  if m.ack ~= nil then record.child:reply(json.encode { ack = m.ack }) end
+  if m.ack == nil or answer == LATER then return end
+  local line = type(answer) == "table" and answer or {}
+  line.ack, line.refused = m.ack, not answer and "it is malformed" or nil
+  record.child:reply(json.encode(line))
 end
 
 -- The process is gone: the node waits, or the attempt is over.
 local function exit(ex, record, status)
   local result = record.result
   if result and result.ok and result.wait and status.code == 0 and not record.cancel then
+    if pipeline.withdraws(record) then return pipeline.withdraw(ex, record, status) end
     return waits.begin(ex, record, status)
   end
   ends.on_exit(ex, record, status)

@@ -70,6 +70,7 @@ nodes.fields = {
     columns = { type = "columns" },
     mode = { type = "choice", choices = { "append", "create" }, default = "append" },
     jobs = { type = "integer", min = 1, max = 8, default = 1 },
+    pipeline = { type = "boolean" },
     create = { type = "create" },
     via = { type = "via" },
     verify = checks.verify,

@@ -1,6 +1,7 @@
 --- The start gate: nodes of all runs that may start, best first.
 ---
---- The order is node priority, run priority (10 before 1), scheduled time, run, position. Nodes
+--- The order is node priority, run priority (10 before 1), scheduled time, run, position; behind
+--- all of them come loads that are ahead of their turn (lua/executor/pipeline.lua). Nodes
 --- of a full pool are passed over until a place may be free. An entry may lose its sense while
 --- it waits here (its run ended or paused): the executor is asked when it comes out.
 
@@ -13,6 +14,7 @@ Gate.__index = Gate
 local DEFAULT = 5
 
 local function before(a, b)
+  if a.is_ahead ~= b.is_ahead then return b.is_ahead end
   if a.node_priority ~= b.node_priority then return a.node_priority > b.node_priority end
   if a.run_priority ~= b.run_priority then return a.run_priority > b.run_priority end
   if a.scheduled ~= b.scheduled then return a.scheduled < b.scheduled end
@@ -37,15 +39,15 @@ function Gate:offer(ex, record)
   end
   pool.ready:push { ex = ex, record = record, node_priority = record.node.priority or DEFAULT,
     run_priority = ex.run.priority or DEFAULT, scheduled = ex.run.scheduled_at or 0, run = ex.id,
-    position = record.position }
+    position = record.position, offered = record.offered, is_ahead = record.offered == "ahead" }
   self.count = self.count + 1
 end
 
 local function drop_senseless(self, pool)
   local top = pool.ready:top()
-  while top and not (top.ex:wants(top.record)) do
+  while top and not (top.ex:wants(top.record, top.offered)) do
     pool.ready:pop()
-    top.record.offered = nil
+    if top.record.offered == top.offered then top.record.offered = nil end
     self.count = self.count - 1
     top = pool.ready:top()
   end

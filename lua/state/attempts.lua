@@ -60,8 +60,9 @@ end
 ---@param node string
 ---@param attempt integer
 ---@param pool? {pool: string, limit: integer}  a pool, and how many attempts may be in it, whoever runs them
+---@param decision? {what: string, reason: string}  why it starts, if that is to be recorded
 ---@return boolean started, string? reason  false, "pool full": nothing was written
-function attempts:begin_attempt(run, node, attempt, pool)
+function attempts:begin_attempt(run, node, attempt, pool, decision)
   crash.point "runner.begin.before"
   local begun, reason = fenced(self, run, function(claim)
     local at = self:now()
@@ -81,6 +82,7 @@ function attempts:begin_attempt(run, node, attempt, pool)
     end
     self.db:exec([[UPDATE nodes SET state = 'running', attempts = ?, message = NULL, next_at = NULL,
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)
+    if decision then self:decide_in(run, node, decision.what, decision.reason) end
     return true
   end, "relaxed")
   crash.point "runner.begin.after"

@@ -262,7 +262,7 @@ function runs:restore_run(run, names, reason, runner)
     if not names and (row.state ~= "success" or has_undone(self, run)) then
       count = self.db:exec(again .. "state <> 'success' AND tolerated = 0", run)
     end
-    if count == 0 then
+    if count == 0 and (names or row.state == "success") then -- else it died when only its end was to be written
       error(errors.new("conflict", ("run %s has nothing to restore"):format(run),
         { hint = ("tidemill rerun %s runs all of it again"):format(run) }), 0)
     end

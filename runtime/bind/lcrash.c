@@ -1,8 +1,5 @@
 /*
 ** lcrash.c: the Lua module "tidemill.crash" on top of base/crash
-**
-**   local crash = require "tidemill.crash"
-**   crash.point "load.commit.before"
 */
 #include "bind/lcrash.h"
 

@@ -92,6 +92,17 @@ function TestRecover.test_a_killed_run_is_marked_failed_by_the_next_and_restored
   lu.assertStrContains(l:run("logs", run.id, "last").out, "x=5")
 end
 
+function TestRecover.test_a_killed_run_is_restored_by_the_next_command()
+  local child <close>, run = start()
+  child:kill "KILL"
+  child:wait(10)
+  local r = l:run("restore", run.id)
+  lu.assertEquals(r.code, 0, r.all)
+  local found, _, attempts = look(run.id)
+  lu.assertEquals({ found.state, attempts[1].state, attempts[2].state }, { "success", "lost", "success" })
+  lu.assertEquals(marks(), "1:0,2:0")
+end
+
 function TestRecover.test_a_serve_goes_on_with_a_killed_run()
   local child <close>, run = start()
   child:kill "KILL"

@@ -604,6 +604,17 @@ function suite.define(class, make_store)
     lu.assertEquals(self.store:restore_run(id), 1)
   end
 
+  function T:test_a_run_that_died_with_all_its_nodes_done_is_restored_to_be_ended()
+    local id = claimed(self.store)
+    for _, node in ipairs { "a", "b" } do
+      self.store:begin_attempt(id, node, 1)
+      self.store:end_attempt(id, node, 1, { state = "success", node_state = "success" })
+    end
+    self.store:end_run(id, { state = "failed", message = "runner died" })
+    lu.assertEquals(self.store:restore_run(id), 0)
+    lu.assertEquals(self.store:run(id).state, "queued")
+  end
+
   function T:test_a_restored_run_has_its_failed_nodes_to_do_and_a_new_epoch()
     local id, me = claimed(self.store)
     self.store:begin_attempt(id, "a", 1)
