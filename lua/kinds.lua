@@ -6,13 +6,14 @@
 --- at again by `settle`, after variables are filled in: there connections, locations and table
 --- names are checked.
 
+local identifiers = require "tidemill.identifiers"
 local nodes = require "tidemill.kinds.nodes"
 local suggest = require "tidemill.suggest"
 local types = require "tidemill.kinds.types"
 local units = require "tidemill.units"
 
 local kinds = { common = nodes.common, nodes = nodes.fields, finish = nodes.finish, outputs = nodes.outputs,
-  loop_variables = nodes.loop_variables }
+  own_variables = nodes.own_variables }
 
 local MAX_NAME = 200 -- bytes of a node's name: part of object keys and process titles
 
@@ -220,15 +221,8 @@ function kinds.split_location(text)
 end
 
 local function is_relation(text)
-  local rest, parts = text, 0
-  while true do
-    local tail = rest:match '^"[^"]+"(.*)$' or rest:match "^[%a_\x80-\xff][%w_$\x80-\xff]*(.*)$"
-    if not tail then return false end
-    parts, rest = parts + 1, tail
-    if rest == "" then return parts <= 2 end
-    if rest:sub(1, 1) ~= "." then return false end
-    rest = rest:sub(2)
-  end
+  local parts = identifiers.parts(text)
+  return parts ~= nil and #parts <= 2
 end
 
 -- What is wrong with a settled text, and a hint; nil if nothing is.

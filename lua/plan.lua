@@ -19,8 +19,8 @@ local plan = {}
 ---@field after string[]
 ---@field level integer        1 without dependencies
 ---@field line integer
----@field spec table           variables filled in; of a loop, `template` is its sql taken apart
----(see references.template), where only loop variables are open
+---@field spec table           variables filled in; `template` is the field that has variables of its own (the
+---sql of a loop, the query of a split extract) taken apart (see references.template): only those are open
 ---@field when? tidemill.Condition
 ---@field value_of? fun(name: string): string?  for conditions: any variable of the node (plan.node)
 ---@field variables {name: string, value: string?, from: string}[]  those used, in order of use
@@ -49,18 +49,19 @@ local function all_variables(scope)
   return vars
 end
 
--- The sql of a loop as templates and as texts: only the loop's own variables stay open.
-local function fill_loop(planned, node, scope)
+-- The field with variables of its own as templates and as texts, in which only those stay open.
+local function fill_own(planned, node, scope)
   local function value_of(name)
-    if scope.loop[name] then return nil end
+    if scope.own[name] then return nil end
     return scope.value_of(name)
   end
-  local given, templates, texts = node.spec.sql, {}, {}
+  local given, templates, texts = node.spec[scope.own_field], {}, {}
   for i, text in ipairs(type(given) == "table" and given or { given }) do
     templates[i] = references.template(text, value_of)
     texts[i] = references.render(templates[i])
   end
-  planned.spec.template, planned.spec.sql = templates, type(given) == "table" and texts or texts[1]
+  planned.spec.template = templates
+  planned.spec[scope.own_field] = type(given) == "table" and texts or texts[1]
 end
 
 local function wants_vars(node)
@@ -76,12 +77,12 @@ local function fill(model, node, level, moment)
   local planned = { name = node.name, kind = node.kind, after = node.after, level = level, line = node.line,
     when = node.when, pending = {} }
   local spec = node.spec
-  if node.kind == "loop" then
+  if scope.own_field then
     spec = {}
-    for key, value in pairs(node.spec) do spec[key] = key ~= "sql" and value or nil end
+    for key, value in pairs(node.spec) do spec[key] = key ~= scope.own_field and value or nil end
   end
   planned.spec = variables.fill(spec, scope.value_of)
-  if node.kind == "loop" then fill_loop(planned, node, scope) end
+  if scope.own_field then fill_own(planned, node, scope) end
   for _, variable in ipairs(scope.used) do
     if variable.value == nil then table.insert(planned.pending, variable.name) end
   end

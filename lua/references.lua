@@ -41,6 +41,17 @@ function references.find(text)
   end
 end
 
+--- The names that a text refers to, as a set.
+---@param text string
+---@return table<string, true>
+function references.uses(text)
+  local uses = {}
+  for _, reference in ipairs(references.find(text)) do
+    if reference.name then uses[reference.name] = true end
+  end
+  return uses
+end
+
 local function literal(text)
   return (text:gsub("%$%${", "${"))
 end

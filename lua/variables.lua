@@ -3,7 +3,8 @@
 --- The same name may be defined in several places; the first of these counts:
 ---
 ---     what --set gave      data as it stands
----     loop variables       in the sql of a flow.loop alone
+---     a node's own         in one field: those of a flow.loop in its sql, ${range}, ${lo} and ${hi}
+---                          in the query of a flow.extract with split_by
 ---     vars of the node, vars of the flow
 ---     params               their defaults, data as they stand
 ---     constants
@@ -186,7 +187,8 @@ end
 ---@field value_of fun(name: string): string?  nil: unknown, or an output that is not there yet
 ---@field known fun(name: string, field: string?): boolean  `field`: of the node, which uses it
 ---@field names fun(field: string?): string[]
----@field loop table<string, true>   the variables of the loop that the node is
+---@field own table<string, true>    the variables that the node fills in itself ...
+---@field own_field? string          ... in this field alone
 ---@field outputs table<string, string[]>  plain names of outputs, with the nodes that have them
 ---@field used {name: string, value: string?, from: string}[]  in the order of first use
 ---@field faults {name: string, message: string}[]
@@ -209,8 +211,9 @@ end
 function variables.scope(model, node, moment)
   local upstream = upstream_of(model, node)
   local outputs, cache, busy, set = plain_outputs(upstream), {}, {}, model.set or {}
-  local loop = node.kind == "loop" and to_set(kinds.loop_variables(node.spec)) or {}
-  local scope = { used = {}, faults = {}, outputs = outputs, loop = loop }
+  local own_field, own_names = kinds.own_variables(node.kind, node.spec)
+  local own = to_set(own_names or {})
+  local scope = { used = {}, faults = {}, outputs = outputs, own = own, own_field = own_field }
 
   local function fault(name, message)
     table.insert(scope.faults, { name = name, message = message })
@@ -279,11 +282,13 @@ function variables.scope(model, node, moment)
     return entry.value
   end
 
-  function scope.known(name, field) return field == "sql" and loop[name] or defined(name) ~= nil end
+  function scope.known(name, field)
+    return field ~= nil and field == own_field and own[name] or defined(name) ~= nil
+  end
 
   function scope.names(field)
     local all = {}
-    for _, place in ipairs { field == "sql" and loop or {}, node.vars, model.vars, model.params, model.constants,
+    for _, place in ipairs { field and field == own_field and own or {}, node.vars, model.vars, model.params, model.constants,
       outputs, system } do
       for name in pairs(place) do all[name] = true end
     end
@@ -334,7 +339,7 @@ end
 ---@return {name: string, places: string[]}[]
 function variables.clashes(model, node, scope)
   local places, doubled = {}, {}
-  for _, one in ipairs { { "the loop", scope.loop }, { "the node", node.vars }, { "the flow's vars", model.vars },
+  for _, one in ipairs { { "the " .. node.kind, scope.own }, { "the node", node.vars }, { "the flow's vars", model.vars },
     { "the flow's params", model.params }, { "the flow's constants", model.constants },
     { "an upstream output", scope.outputs }, { "the system", system } } do
     for name in pairs(one[2]) do

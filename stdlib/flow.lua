@@ -132,7 +132,19 @@ local flow = {}
 ---@field from string         a PostgreSQL connection
 ---@field query? string       either a query ...
 ---@field table? string       ... or a table, "schema.table"
+---@field where? string       of a table: only these rows, such as "day = '${day}'"
 ---@field to string           "connection:path/" in an object store
+---@field jobs? integer       sessions that read at once, 1 to 16 (default 2 for a large table that can be
+---read by pages, on two cores or more; else 1); see `tidemill help transfers`
+---@field split_by? string    what divides the rows into ranges for the jobs: "ctid", a table's pages
+---(PostgreSQL 14 and later), or a column of the table; of a query "table.column", which then has ${range} in its
+---text, or ${lo} and ${hi} (default "ctid" where it is possible)
+---@field ranges? integer     of a column: how many ranges (default 4 for each job, 16 with resume)
+---@field range_pages? integer  of ctid: pages of 8 KB in a range (default 1000)
+---@field max_rate? string|integer  bytes a second, of all jobs together, as read from the server: "20MB"
+---@field max_snapshot_age? flow.Duration  the attempt fails when its snapshot is older (default: no limit)
+---@field resume? boolean     a repeated attempt keeps the ranges that earlier ones have finished: it reads
+---only the others, under its own, later snapshot (default false)
 ---@field format? "csv"|"text"  CSV, or PostgreSQL's COPY text format (default "csv")
 ---@field delimiter? string   one byte (default "," for csv, a tab for text)
 ---@field quote? string       one byte, csv only (default '"')
@@ -144,7 +156,7 @@ local flow = {}
 ---@field compress? "none"|"gzip"|"zstd"  (default "none")
 ---@field level? integer      of compression (default: that of the compressor)
 ---@field object_size? string|integer  a new object starts at about this many bytes as stored, such as
----"64MB" (default "256MB")
+---"64MB" (default: by the size of the table, "8MB" to "64MB"; of a query "32MB")
 ---@field objects? integer    as many objects as that, or a multiple of it, of even size, for `via`: the number of
 ---segments, or several times that (default: as many as object_size makes)
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see

@@ -8,6 +8,7 @@
 
 local read_part = require "tidemill.kinds.part"
 local checks = require "tidemill.kinds.checks"
+local split = require "tidemill.kinds.split"
 local suggest = require "tidemill.suggest"
 local target = require "tidemill.kinds.target"
 local types = require "tidemill.kinds.types"
@@ -46,7 +47,15 @@ nodes.fields = {
     from = DATABASE,
     query = { type = "string" },
     table = { type = "relation" },
+    where = { type = "string" },
     to = { type = "location", required = true },
+    jobs = { type = "integer", min = 1, max = 16 },
+    split_by = { type = "key" },
+    ranges = { type = "integer", min = 1, max = 9999 },
+    range_pages = { type = "integer", min = 1, max = 1 << 30 },
+    max_rate = { type = "rate" },
+    max_snapshot_age = { type = "duration", positive = true },
+    resume = { type = "boolean" },
     format = { type = "choice", choices = { "csv", "text" }, default = "csv" },
     delimiter = { type = "byte" },
     quote = { type = "byte" },
@@ -56,7 +65,7 @@ nodes.fields = {
     encoding = { type = "string", default = "UTF8" },
     compress = { type = "choice", choices = { "none", "gzip", "zstd" }, default = "none" },
     level = { type = "integer", min = 0, max = 22 },
-    object_size = { type = "size", default = 256 << 20 },
+    object_size = { type = "size" },
     objects = { type = "integer", min = 1, max = 256 },
     map = { type = "function" },
     columns = { type = "strings" },
@@ -286,6 +295,7 @@ end
 -- Rules of COPY that tie several fields of an extract together.
 function finish.extract(spec, report)
   checks.finish_extract(spec, report)
+  split.finish(spec, report)
   if (spec.query == nil) == (spec.table == nil) then
     report(spec.query and "query" or nil, spec.query and "has both query and table" or "needs a query or a table",
       "give one of query and table")
@@ -441,7 +451,7 @@ end
 -- Outputs that every node of a kind has; they are named with the node only: ${node.rows}.
 local FIXED = {
   sql = { "rows" },
-  extract = { "manifest", "rows", "objects", "bytes" },
+  extract = { "manifest", "rows", "objects", "bytes", "report" },
   load = { "rows" },
   loop = { "rows", "iterations" },
   branch = { "result" },
@@ -465,13 +475,17 @@ function nodes.outputs(kind, spec)
   return declared, fixed, open
 end
 
---- The variables that a loop's sql alone knows.
+--- The variables that one field of a node alone knows, since they differ from turn to turn: those of
+--- a loop in its sql, the bounds of a range in an extract's query. Nil if there are none.
+---@param kind string
 ---@param spec table
----@return string[]
-function nodes.loop_variables(spec)
+---@return string? field, string[]? names
+function nodes.own_variables(kind, spec)
+  if kind == "extract" and spec.query and spec.split_by then return "query", { "range", "lo", "hi" } end
+  if kind ~= "loop" then return nil end
   local names = { "loop.index" }
   for i, one in ipairs(spec.lists or {}) do names[i + 1] = one.name end
-  return names
+  return "sql", names
 end
 
 return nodes

@@ -7,6 +7,7 @@
 
 local condition = require "tidemill.condition"
 local flow = require "flow"
+local identifiers = require "tidemill.identifiers"
 local suggest = require "tidemill.suggest"
 local units = require "tidemill.units"
 
@@ -78,6 +79,20 @@ function types.size(value)
   local bytes = units.size(value)
   if not bytes then return nil, "a size such as \"64MB\"" end
   return bytes
+end
+
+--- Bytes a second.
+function types.rate(value)
+  local bytes = units.size(type(value) == "string" and value:gsub("/s$", "") or value)
+  if not bytes then return nil, "bytes a second such as \"20MB\"" end
+  return bytes
+end
+
+--- A column, "table.column" or "schema.table.column", as SQL writes them.
+function types.key(value)
+  local parts = type(value) == "string" and identifiers.parts(value)
+  if not parts or #parts > 3 then return nil, "a column such as \"id\" or, of a query, \"orders.id\"" end
+  return value
 end
 
 function types.choice(value, field)

@@ -31,7 +31,7 @@ function TestModel.test_defaults_and_units_are_settled()
   lu.assertEquals({ e.retries, e.retry_delay, e.timeout }, { 0, 10, nil })
   lu.assertEquals(e.after, { "a" })
   lu.assertEquals(e.spec, { from = "rds", table = "t", to = "lake:p/", format = "csv", delimiter = ",", quote = '"',
-    escape = '"', null = "", header = false, encoding = "UTF8", compress = "none", object_size = 256 << 20 })
+    escape = '"', null = "", header = false, encoding = "UTF8", compress = "none" })
   lu.assertEquals(l.spec, { from = "lake:p/", on = "adbpg", into = "t", mode = "append" })
 end
 
