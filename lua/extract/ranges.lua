@@ -1,0 +1,187 @@
+--- How an extract is divided: one stream, ranges of pages, or ranges of a key; and by how many it is read.
+---
+--- Ranges are many and small, and go to whoever is free, so that no session works on after the others. The
+--- last range of a table's pages, and the first and last of a key, are open-ended: what is not known
+--- here, they hold. Every row is in exactly one.
+
+local budget = require "tidemill.budget"
+local cores = require "tidemill.cores"
+local errors = require "tidemill.error"
+local keys = require "tidemill.extract.keys"
+local relation = require "tidemill.extract.relation"
+
+local ranges = {}
+
+local PAGE = 8192
+local RANGE_PAGES = 1000
+local LARGE = 64 << 20 -- bytes from which on a second session gains more than it costs
+local RANGES_A_JOB, RANGES_TO_RESUME = 4, 16
+
+---@class extract.Split
+---@field kind "none"|"ctid"|"key"
+---@field by? string        the key
+---@field jobs integer
+---@field count? integer    ranges, if they are known beforehand
+---@field bytes? integer    about how much there is to read, if that is known
+---@field next fun(): extract.Range?  each range once
+
+local function refuse(message, hint)
+  error(errors.new { kind = "usage", message = message, hint = hint }, 0)
+end
+
+-- Iterates over a list.
+local function each(list)
+  local i = 0
+  return function()
+    i = i + 1
+    return list[i]
+  end
+end
+
+-- ---- pages ----
+
+-- Pages of a range of a leaf: fewer when much of its rows lies outside of them.
+local function step_of(leaf, range_pages)
+  return math.max(1, range_pages * leaf.bytes // math.max(leaf.whole_bytes, leaf.bytes, 1))
+end
+
+--- Iterates over the ranges of pages of tables. The size is that of the files, for statistics may be
+--- old; and what is behind it is in the last range.
+---@param leaves extract.Leaf[]
+---@param range_pages integer
+---@return fun(): extract.Range?
+function ranges.of_pages(leaves, range_pages)
+  local i, from = 1, 0
+  return function()
+    local leaf = leaves[i]
+    if not leaf then return nil end
+    local to = from + step_of(leaf, range_pages)
+    local range = { leaf = leaf, from = from, to = to < leaf.bytes // PAGE and to or nil }
+    if range.to then from = to else i, from = i + 1, 0 end
+    return range
+  end
+end
+
+local function sum_of(leaves)
+  local bytes = 0
+  for _, leaf in ipairs(leaves) do bytes = bytes + leaf.whole_bytes end
+  return bytes
+end
+
+local function by_pages(leaves, jobs, range_pages)
+  return { kind = "ctid", by = "ctid", jobs = jobs, bytes = sum_of(leaves),
+    next = ranges.of_pages(leaves, range_pages or RANGE_PAGES) }
+end
+
+-- ---- keys ----
+
+--- The ranges of a key between bounds, in order; the rows without one come last.
+---@param key extract.Key
+---@param bounds string[]  ascending
+---@param lo? string       of all together
+---@param hi? string
+---@return extract.Range[]
+function ranges.of_bounds(key, bounds, lo, hi)
+  local list, from = {}, lo
+  for i = 1, #bounds do
+    list[i] = { key = key, lo = from, hi = bounds[i] }
+    from = bounds[i]
+  end
+  list[#list + 1] = { key = key, lo = from, hi = hi }
+  return list
+end
+
+-- With bounds alone in its text, a query cannot ask for rows that have no key.
+local function check_no_null(conn, spec, key)
+  local uses = {}
+  for _, piece in ipairs(spec.template[1]) do
+    if type(piece) == "table" then uses[piece.name] = true end
+  end
+  if uses.range then return true end
+  if key.nullable and conn:value(("SELECT EXISTS (SELECT FROM %s WHERE %s IS NULL)"):format(key.table,
+    require "pg".quote_ident(key.name))) then
+    refuse(("'%s' has NULLs, and no range from ${lo} to ${hi} holds them"):format(key.expression),
+      "write ${range} in place of the comparisons; it is IS NULL for one of the ranges")
+  end
+  return false
+end
+
+local function by_key(ctx, conn, spec, key, jobs)
+  local count = spec.ranges or (spec.resume and RANGES_TO_RESUME or RANGES_A_JOB * jobs)
+  local list = ranges.of_bounds(key, keys.bounds(conn, key, count, { where = spec.where }))
+  if (spec.table or check_no_null(conn, spec, key)) and key.nullable then
+    list[#list + 1] = { key = key, null = true }
+  end
+  if not key.indexed and #list > 2 then
+    ctx:log("warn", "no index begins with '%s': each of %d ranges may read all of %s", key.name, #list, key.table)
+  end
+  return { kind = "key", by = key.expression, jobs = jobs, count = #list, next = each(list), list = list }
+end
+
+-- ---- the choice ----
+
+-- Whether so many jobs fit into the memory.
+local function fits(ctx, spec, jobs)
+  local zips = spec.compress ~= "none" and jobs or 0
+  return (pcall(budget.divide, ctx.memory, { writers = jobs, zips = zips }))
+end
+
+-- The jobs of a large table, unless the flow says how many.
+local function default_jobs(ctx, spec, bytes)
+  return bytes >= LARGE and cores.count() >= 2 and fits(ctx, spec, 2) and 2 or 1
+end
+
+local function whole(selection)
+  return { kind = "none", jobs = 1, next = each { selection.whole } }
+end
+
+-- The key of a table that the flow has named none for: that of its rows.
+local function primary_key(conn, spec, why)
+  local column = keys.primary(conn, spec.table)
+  if not column then
+    refuse(("table '%s' has no primary key to divide it by%s"):format(spec.table, why and ", and " .. why or ""),
+      "name a column in 'split_by', or set jobs = 1")
+  end
+  return keys.look(conn, column, spec.table)
+end
+
+--- The key that the flow names; nil for none.
+---@param conn pg.Conn
+---@param spec table
+---@return extract.Key?
+function ranges.key(conn, spec)
+  if spec.split_by and spec.split_by ~= "ctid" then return keys.look(conn, spec.split_by, spec.table) end
+  if spec.resume then return primary_key(conn, spec) end
+end
+
+--- Divides what is to be read.
+---@param ctx tidemill.Context
+---@param snap extract.Snapshot
+---@param selection extract.Selection
+---@param spec table         the node's fields
+---@param key? extract.Key   as of ranges.key
+---@return extract.Split
+function ranges.divide(ctx, snap, selection, spec, key)
+  local conn, jobs = snap.conn, spec.jobs
+  local unshared = jobs and jobs > 1 and snap:unshared()
+  if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
+  if key then return by_key(ctx, conn, spec, key, jobs or 1) end
+  if spec.map or spec.query or jobs == 1 and not spec.split_by then return whole(selection) end
+  local leaves, why = relation.leaves(conn, snap.relation)
+  if leaves then
+    local bytes = sum_of(leaves)
+    jobs = jobs or default_jobs(ctx, spec, bytes)
+    if jobs > 1 or spec.split_by then return by_pages(leaves, jobs, spec.range_pages) end
+    local all = whole(selection)
+    all.bytes = bytes
+    return all
+  end
+  if spec.split_by then
+    refuse(("table '%s' cannot be split by ctid: %s"):format(spec.table, why), "name a column in 'split_by'")
+  elseif jobs and jobs > 1 then
+    return by_key(ctx, conn, spec, primary_key(conn, spec, why), jobs)
+  end
+  return whole(selection)
+end
+
+return ranges

@@ -1,0 +1,45 @@
+--- The objects that an attempt has completed, each told to the runner before anybody relies on it.
+
+local seals = {}
+
+---@class extract.Seals
+---@field objects tidemill.Sealed[]  in the order of completion; keys are relative to the prefix
+local Seals = {}
+Seals.__index = Seals
+
+---@param ctx tidemill.Context
+---@param prefix string  below which the objects lie
+---@return extract.Seals
+function seals.new(ctx, prefix)
+  return setmetatable({ ctx = ctx, prefix = prefix, objects = {} }, Seals)
+end
+
+--- Tells of completed objects, as a sink gives them; returns when the runner has recorded them. Raises
+--- kind "conflict" when the attempt is no more the node's.
+---@param completed {key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string}[]
+---@param span? table  the range whose rows they hold, all of them together
+function Seals:add(completed, span)
+  if #completed == 0 then return end
+  local list = {}
+  for i, object in ipairs(completed) do
+    list[i] = {
+      n = #self.objects + 1, key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
+      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag, span = span,
+    }
+    table.insert(self.objects, list[i])
+  end
+  if self.ctx.sealed_many then self.ctx:sealed_many(list) end
+end
+
+--- The objects as a manifest lists them.
+---@return manifest.Object[]
+function Seals:listed()
+  local list = {}
+  for i, object in ipairs(self.objects) do
+    list[i] = { key = object.key, rows = object.rows, bytes = object.bytes, raw_bytes = object.raw_bytes,
+      crc64 = object.crc64, etag = object.etag }
+  end
+  return list
+end
+
+return seals

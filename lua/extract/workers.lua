@@ -1,0 +1,229 @@
+--- Moves the rows: sessions that take ranges from one queue, each into objects of its own.
+---
+---     queue of ranges -> COPY of a session -> [pace] -> [compress] -> objects of that job
+---
+--- Streams run in threads; this loop gives a range to each that is hungry, tells the runner of completed
+--- objects, and watches the age of the snapshot. An extract that may be resumed begins a stream for each
+--- range, so that an object never holds rows of two. A map runs Lua, so its rows come in one stream, which has
+--- the thread of this loop. When one stream fails all are cancelled before any is waited for.
+
+local crash = require "tidemill.crash"
+local errors = require "tidemill.error"
+local signal = require "tidemill.signal"
+local stream = require "stream"
+
+local workers = {}
+
+local TICK = 0.2 -- seconds between two looks at the objects
+local PING_MS = 10000 -- an idle session is asked so often whether it is still there
+
+---@class extract.Place
+---@field store oss.Store
+---@field prefix string
+---@field who manifest.Who
+
+---@class extract.Work
+---@field ctx tidemill.Context
+---@field spec table
+---@field snap extract.Snapshot
+---@field selection extract.Selection
+---@field split extract.Split
+---@field shape extract.Shape
+---@field place extract.Place
+---@field share tidemill.Budget
+---@field seals extract.Seals
+---@field pace? stream.Rate
+---@field rows integer   read so far
+---@field bytes integer  the same, as the server sent them
+
+local Crew = {}
+Crew.__index = Crew
+
+local function source_of(work, worker, range)
+  return worker.conn:copy_out(work.shape:copy(work.selection:sql(range)), { wait = false })
+end
+
+local function sink_of(work, job)
+  return work.place.store:objects(work.share:give("writer", work.shape:sink(work.place, job, work.split)))
+end
+
+-- ---- what is waited for ----
+
+local function forget(self, one)
+  for i, waited in ipairs(self.waited) do
+    if waited == one then return table.remove(self.waited, i) end
+  end
+end
+
+local function watch(self, worker, one)
+  self.owner[one] = worker
+  table.insert(self.waited, one)
+end
+
+-- ---- streams ----
+
+local function start(self, worker, source, job)
+  local work = self.work
+  worker.sink, worker.told = sink_of(work, job), 0
+  local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
+  parts[#parts + 1] = worker.sink
+  worker.job = stream.start(table.unpack(parts))
+  watch(self, worker, worker.job)
+end
+
+-- A stream for one range, or one that takes many.
+local function start_range(self, worker)
+  local range = self.work.split.next()
+  if not range then return end
+  worker.range = range
+  start(self, worker, source_of(self.work, worker, range), range.number)
+end
+
+local function start_chain(self, worker)
+  worker.chain = stream.chain()
+  start(self, worker, worker.chain:source(), worker.number)
+  watch(self, worker, worker.chain)
+end
+
+local function feed(self, worker)
+  if worker.busy then crash.point "extract.range.after" end
+  local range = self.work.split.next()
+  worker.busy = range ~= nil
+  if range then
+    crash.point "extract.range.before"
+    worker.chain:give(source_of(self.work, worker, range)) -- where it has failed, its job says why
+  else
+    worker.chain:finish()
+    forget(self, worker.chain)
+  end
+end
+
+-- Tells of what a stream has completed. Of a range, the last object is told when it is known to be.
+local function tell(self, worker, ended)
+  local seals, span = self.work.seals, worker.range and worker.range.span
+  local completed = worker.sink:objects(worker.told)
+  if not span then
+    seals:add(completed)
+    worker.told = worker.told + #completed
+  elseif ended then
+    local last = table.remove(completed)
+    seals:add(completed, span(false))
+    if last then seals:add({ last }, span(worker.told + #completed + 1)) end
+  elseif #completed > 1 then
+    completed[#completed] = nil
+    seals:add(completed, span(false))
+    worker.told = worker.told + #completed
+  end
+end
+
+-- A stream that has ended; raises what went wrong.
+local function finish(self, worker)
+  forget(self, worker.job)
+  local stats = worker.job:join()
+  self.rows, self.bytes = self.rows + stats.rows_in, self.bytes + stats.bytes_in
+  worker.job:close()
+  worker.job = nil
+  tell(self, worker, true)
+  worker.sink:close()
+  if worker.chain then return worker.chain:close() end
+  crash.point "extract.range.after"
+  start_range(self, worker)
+end
+
+-- ---- the loop ----
+
+local function progress(self)
+  local rows, bytes = self.rows, self.bytes
+  for _, worker in ipairs(self) do
+    if worker.job then
+      local stats = worker.job:stats()
+      rows, bytes = rows + stats.rows_in, bytes + stats.bytes_in
+    end
+  end
+  self.work.ctx:progress { rows = rows, bytes = bytes }
+end
+
+-- A session that has nothing left to do holds its transaction open until all are through.
+local function ping(self)
+  if signal.mono() < self.ping_at then return end
+  self.ping_at = signal.mono() + PING_MS
+  for _, worker in ipairs(self) do
+    if not worker.job then worker.conn:value "SELECT 1" end
+  end
+end
+
+local function loop(self)
+  while #self.waited > 0 do
+    for _, ready in ipairs(stream.wait(self.waited, TICK)) do
+      local worker = self.owner[ready]
+      if ready == worker.job then finish(self, worker) else feed(self, worker) end
+    end
+    for _, worker in ipairs(self) do
+      if worker.job then tell(self, worker, false) end
+    end
+    progress(self)
+    ping(self)
+    self.work.snap:check_age()
+  end
+end
+
+local function close(self)
+  for _, worker in ipairs(self) do
+    if worker.job then worker.job:cancel() end
+  end
+  for _, worker in ipairs(self) do
+    if worker.job then worker.job:close() end
+    if worker.chain then worker.chain:close() end
+  end
+end
+
+-- One stream in this thread.
+local function pump(work)
+  local worker = { conn = work.snap.conn, told = 0 }
+  local source <close> = source_of(work, worker, work.split.next())
+  local sink <close> = sink_of(work, 1)
+  worker.sink = sink
+  local self = { work = work }
+  local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
+  parts[#parts + 1] = sink
+  parts[#parts + 1] = { progress = function(stats)
+    tell(self, worker, false)
+    work.snap:check_age()
+    work.ctx:progress { rows = stats.rows_out, bytes = stats.bytes_in }
+  end }
+  local stats = stream.pump(table.unpack(parts))
+  tell(self, worker, true)
+  return { rows = stats.rows_in, bytes = stats.bytes_in }
+end
+
+local LOST = { io = true, server = true, connect = true }
+
+-- A session that breaks takes the snapshot with it.
+local function explained(raised)
+  if errors.is(raised) and LOST[raised.kind] and not raised.hint then
+    raised.hint = "the snapshot goes with its sessions: the next attempt takes another"
+  end
+  return raised
+end
+
+--- Moves all ranges of the split into objects, and tells of them. Returns what was read. Raises the first
+--- failure; then no stream runs any more, and streams that did not end have removed what they wrote.
+---@param work extract.Work
+---@return {rows: integer, bytes: integer}
+function workers.run(work)
+  if work.spec.map then return pump(work) end
+  local self = setmetatable({ work = work, waited = {}, owner = {}, rows = 0, bytes = 0,
+    ping_at = signal.mono() + PING_MS }, Crew)
+  local ok, raised = pcall(function()
+    for i = 1, work.split.jobs do
+      self[i] = { number = i, conn = work.snap.sessions[i] }
+      if work.spec.resume then start_range(self, self[i]) else start_chain(self, self[i]) end
+    end
+    loop(self)
+  end)
+  close(self)
+  if not ok then error(explained(raised), 0) end
+  return { rows = self.rows, bytes = self.bytes }
+end
+
+return workers
