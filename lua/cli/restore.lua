@@ -3,12 +3,12 @@
 local document = require "tidemill.document"
 local operate = require "tidemill.operate"
 
--- A run whose runner died has ended with it, where no serve is there to take it over.
+-- A run whose runner died, even before it began, has ended with it, where no serve is there to take it over.
 local function end_abandoned(store, found)
   if found.ended_at then return found end
   store:reap()
-  if #store:servers() > 0 then return found end
-  store:mark_orphan(found.id, "runner died")
+  if #store:servers() > 0 or store:run(found.id).runner then return found end
+  if not store:mark_orphan(found.id, "runner died") then store:request(found.id, "stop") end
   return store:run(found.id)
 end
 

@@ -11,6 +11,7 @@
 --- claim is committed, then makes sure that the count is exact.
 
 local common = require "tidemill.state.common"
+local crash = require "tidemill.crash"
 local json = require "json"
 
 local claims = {}
@@ -193,6 +194,7 @@ end
 ---@return table[]
 function claims:claim_runs(options)
   if options.limit < 1 or nothing_to_claim(self, options) then return {} end
+  crash.point "runner.claim.before"
   local list = self.db:transaction(function()
     -- Its row is held: who declares it gone waits, and then gives back these runs as well.
     local alive = self.db:row("SELECT 1 AS one FROM runners WHERE id = ? AND state = 'alive'" .. self.db:lock "share",
@@ -206,6 +208,7 @@ function claims:claim_runs(options)
     end)
     return load(self, ids)
   end)
+  crash.point "runner.claim.after"
   for _, run in ipairs(list) do self.claims[run.id] = { runner = options.runner, epoch = run.epoch } end
   return list
 end
