@@ -1,6 +1,7 @@
 --- Random interleavings of two or three runners on one store, under virtual time: kills, stops past
 --- the lease, cuts from the store, departures and users' requests. Whatever happens, every run ends,
---- no attempt number is used twice, and no two attempts of a node could both commit.
+--- no attempt number is used twice, no two attempts of a node could both commit, and a load that takes
+--- objects while its extract runs commits those of the attempt that succeeded, and no others.
 
 local errors = require "tidemill.errors"
 local lu = require "luaunit"
@@ -31,17 +32,53 @@ local function random_play(job)
     messages = { { t = "output", name = "x", value = math.random(100) } } }
 end
 
+-- Extracts ("x1") seal objects, loads ("l2") are fed with them if they start in time.
+local function random_end(job)
+  local r = math.random()
+  if r < 0.15 then return { ok = false, error = errors.new("io", "x") } end
+  if r < 0.20 then return { never = true, ignores_cancel = chance(0.5) } end
+  if r < 0.23 then return { ok = false, signal = "SIGSEGV" } end
+  return { spawn_fails = chance(0.02) and job.attempt == 1 or nil }
+end
+
+local function script_of(w, name)
+  local kind = name:sub(1, 1)
+  if kind == "x" then
+    return function(job)
+      return world.extracts { objects = math.random(0, 70), every = math.random(1, 80), announces = chance(0.9),
+        play = random_end }(job)
+    end
+  elseif kind == "l" then
+    return function(job)
+      return world.loads(w, { pace = math.random(1, 30), play = function(one)
+        local how = random_end(one)
+        how.after = math.random(1, 2000)
+        how.fails_after = (how.error or how.signal) and math.random(1, 4000) or nil
+        return how
+      end })(job)
+    end
+  end
+  return random_play
+end
+
 local TRIGGERS = { nil, nil, nil, "all_done", "one_success", "one_failed", "none_failed" }
 
 local function random_nodes(most)
-  local nodes = {}
+  local nodes, extract = {}, nil
   for i = 1, math.random(1, most) do
-    local after = {}
+    local after, kind, r = {}, "lua", math.random()
     for j = 1, i - 1 do
-      if chance(0.35) then after[#after + 1] = "n" .. j end
+      if chance(0.35) and nodes[j].name ~= extract then after[#after + 1] = nodes[j].name end
     end
-    nodes[i] = { name = "n" .. i, after = after, retries = math.random(0, 2), retry_delay = math.random(1, 5),
-      timeout = 3 + math.random() * 20, trigger = TRIGGERS[math.random(7)], allow_failure = chance(0.2) or nil,
+    if extract and r < 0.5 then
+      kind, after[#after + 1] = "load", extract
+    elseif r < 0.3 then
+      kind = "extract"
+    end
+    local name = ({ lua = "n", load = "l", extract = "x" })[kind] .. i
+    if kind == "extract" then extract = name end
+    nodes[i] = { name = name, kind = kind, pipeline = kind == "load" and extract or nil, after = after, retries = math.random(0, 2), retry_delay = math.random(1, 5),
+      timeout = 3 + math.random() * 20, trigger = kind == "lua" and TRIGGERS[math.random(7)] or nil, allow_failure = chance(0.2) or nil,
       pool = chance(0.4) and "db" or nil, priority = math.random(1, 10) }
   end
   return nodes
@@ -49,7 +86,7 @@ end
 
 local function random_world(options)
   local w = world.new(options)
-  w.script = setmetatable({}, { __index = function() return random_play end })
+  w.script = setmetatable({}, { __index = function(_, name) return script_of(w, name) end })
   local inner, hash = w:document { flow = "inner", nodes = { { name = "n1", timeout = 30 } } }
   w.ids = {}
   for i = 1, math.random(1, 6) do

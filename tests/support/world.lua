@@ -9,11 +9,14 @@
 ---
 --- `w.script[node]` is called for each attempt with its job and returns how it goes:
 --- { after = ms, ok = true | error = table | signal =, code =, never =, ignores_cancel =, messages =,
---- wait =, skip =, closed =, spawn_fails =, session = true }. With `session` the child has a database session,
---- which it reports and does nothing before that is acknowledged; its end is its commit.
+--- wait =, skip =, closed =, spawn_fails =, session = true, says =, hears = }. With `session` the child has
+--- a database session, which it reports and does nothing before that is acknowledged; its end is its commit.
+--- `says` is a list of { ms after its start, message }; `hears(child, answer)` is called for each answer, and
+--- may say more: child:say(ms from now, message), or end: child:finish(ms from now).
 --- `w.log` has what happened, "TIME start NODE" and the like.
 
 local errors = require "tidemill.errors"
+local json = require "json"
 local runner = require "tidemill.runner"
 local state = require "tidemill.state"
 
@@ -131,9 +134,15 @@ function Host:start(run, job)
     self:note("kill", child)
     child.ends, play.signal, play.ok, play.error, child.canceled = w.now, "SIGKILL", nil, nil, true
   end
+  child.words = {} -- what it is to say: { at, message }
+  function child.say(_, ms, message) table.insert(child.words, { w.now + ms, message }) end
+  function child.finish(_, ms) child.ends = w.now + ms end
+  for _, one in ipairs(play.says or {}) do child:say(one[1], one[2]) end
   function child.reply(_, line)
+    if child.ended then return end
     child.replies = (child.replies or 0) + 1
     child.line = line
+    if play.hears then play.hears(child, json.decode(line)) end
     if play.session and child.ends == math.huge and not play.never then child.ends = w.now + (play.after or 10) end
     child.acked = true
   end
@@ -143,7 +152,7 @@ end
 
 -- The work of an attempt is done in its target, unless its session is gone.
 local function commit(w, child)
-  if not child.play.session or child.canceled or not child.play.ok then return end
+  if not child.play.session or child.canceled or not child.play.ok or child.play.wait then return end
   if child.blocked then
     child.play.ok, child.play.error = false, errors.new("io", "the session was ended")
     return
@@ -155,8 +164,21 @@ local function commit(w, child)
         child.attempt, other.attempt))
     end
   end
+  local fault = child.play.commits and child.play.commits()
+  if fault then table.insert(w.faults, ("%s %s: %s"):format(child.run, child.node, fault)) end
   local key = child.run .. " " .. child.node
   w.commits[key] = (w.commits[key] or 0) + 1
+end
+
+-- What it has to say by now, in order; and the time of what it says next.
+local function words_of(child, now)
+  local due, left, next_at = {}, {}, math.huge
+  for _, word in ipairs(child.words) do
+    table.insert(word[1] <= now and due or left, word)
+    if word[1] > now then next_at = math.min(next_at, word[1]) end
+  end
+  child.words = left
+  return due, next_at
 end
 
 local function result_of(play)
@@ -190,6 +212,7 @@ function Host:take()
       end
     end
     child.sent = 1
+    for _, word in ipairs((words_of(child, self.world.now))) do send(word[2]) end
     if child.ended then
       for _, message in ipairs(play.messages or {}) do send(message) end
       if play.ok ~= nil or play.error then send(result_of(play)) end
@@ -276,10 +299,91 @@ function World:step()
   for _, host in ipairs(self.hosts) do
     for _, child in ipairs(not host.dead and not host.stopped and host.children or {}) do
       if child.ended or child.sent == 0 then return self.now end -- something to read
+      for _, word in ipairs(child.words) do next_at = math.min(next_at, math.max(word[1], self.now)) end
     end
   end
   for _, process in pairs(self.processes) do next_at = math.min(next_at, process.ends) end
   return next_at
+end
+
+-- ---- extracts and loads ----
+
+--- What an attempt of an extract seals: object n of `count`.
+function world.object(job, n)
+  return { n = n, key = ("%s-%d-%06d"):format(job.node, job.attempt, n), rows = n, bytes = 10 * n, raw_bytes = 20 * n,
+    crc64 = "1", etag = "e" .. n }
+end
+
+--- How an extract goes that seals an object every so many ms and then ends as `how` says (default: well).
+---@param how? {objects: integer?, every: integer?, announces: boolean?}  and fields of a script's answer
+function world.extracts(how)
+  how = how or {}
+  return function(job)
+    local play, every = { ok = true, session = true }, how.every or 100
+    for key, value in pairs(type(how.play) == "function" and how.play(job) or how.play or {}) do play[key] = value end
+    local count = how.objects or 3
+    play.says = { { 1, { t = "announce", ack = 100, head = { columns = {}, format = {} }, location = "lake:o/" } } }
+    if how.announces == false then play.says = {} end
+    for n = 1, count do
+      table.insert(play.says, { n * every, { t = "sealed", ack = 100 + n, objects = { world.object(job, n) } } })
+    end
+    play.messages = { { t = "output", name = "manifest", value = ("m%d/%d"):format(job.attempt, count) } }
+    play.after = play.after or (count + 1) * every
+    return play
+  end
+end
+
+--- How a load goes that takes what it is fed, if it is, and commits behind the manifest. `w.taken` by run
+--- and node has what the last commit took: { manifest =, objects = {keys}, fed = boolean }.
+---@param w table
+---@param how? {pace: integer?}  ms that an object takes; and fields of a script's answer, for each attempt
+function world.loads(w, how)
+  how = how or {}
+  w.taken = w.taken or {}
+  return function(job)
+    local play, pace = { ok = true, session = true, after = 50 }, how.pace or 5
+    for key, value in pairs(type(how.play) == "function" and how.play(job) or how.play or {}) do play[key] = value end
+    local taken = { fed = job.feed ~= nil, objects = {}, attempt = job.attempt }
+    w.taken[job.run_id .. " " .. job.node] = taken
+    if not job.feed then return play end
+    local ends, asked, after = play.after, 0, 0
+    play.never = true
+    function play.commits() -- what it took must be what the manifest lists
+      local attempt, count = (taken.manifest or ""):match "^m(%d+)/(%d+)$"
+      if tonumber(attempt) ~= job.feed.attempt or tonumber(count) ~= #taken.objects then
+        return ("%d objects of attempt %d are committed for manifest %s"):format(#taken.objects, job.feed.attempt,
+          tostring(taken.manifest))
+      end
+      for n, key in ipairs(taken.objects) do
+        if key ~= world.object({ node = job.feed.node, attempt = job.feed.attempt }, n).key then return "other objects" end
+      end
+    end
+    local function ask(child, ms)
+      asked = asked + 1
+      child:say(ms, { t = "feed", ack = asked, after = after })
+    end
+    function play.hears(child, answer)
+      if not taken.begun then -- its session is known
+        taken.begun = true
+        if play.fails_after then child:finish(play.fails_after) end
+        return ask(child, 0)
+      end
+      for _, object in ipairs(answer.objects or {}) do
+        table.insert(taken.objects, object.key)
+        after = object.n
+      end
+      if answer.manifest then
+        taken.manifest, taken.attempt = answer.manifest, job.feed.attempt
+        child:finish(ends)
+      elseif answer.upstream then
+        taken.upstream, play.wait = answer.upstream, { kind = "upstream" }
+        child:finish(1)
+      else
+        ask(child, pace * #answer.objects)
+      end
+    end
+    return play
+  end
 end
 
 local function all_over(self)
