@@ -8,8 +8,8 @@
 --- Types come from a manifest and are hostile until the server has looked: each is given to
 --- to_regtype as a parameter, whose parser takes one type's name and nothing else; only a text that passed
 --- there as a whole, and names a type that a column may have, becomes part of a statement. What the
---- server does not have (enums, domains, types of extensions) becomes its base type, where the
---- manifest tells one, else text, and the log says so by name.
+--- server does not have (enums, types of extensions) becomes text, and the log says so by name. (Of a
+--- domain the source told the type below it.)
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
@@ -47,7 +47,6 @@ function create.candidates(column, version)
     if INSTEAD[element] then found[#found + 1] = INSTEAD[element] .. name:sub(#element + 1) end
   end
   add(column.type)
-  if column.base then add(column.base) end
   return found
 end
 

@@ -71,17 +71,27 @@ function pull.keys(flavor)
     .. (flavor == "greenplum" and " DISTRIBUTED RANDOMLY" or "")
 end
 
---- Puts the keys of the temporary table into the user mapping of a server. An error is raised anew, for
---- the context of the first one would have the statement in it.
+--- Puts the keys of the temporary table into the user mapping of a server. The context of any message from
+--- within has the statement: an error is raised anew, and the log is told to leave contexts out, which only
+--- superusers may do (others' log has them from level WARNING on, if something of the server warns there).
 ---@param server string
 ---@return string
 function pull.mapping(server)
   return ([[DO %s
 DECLARE
   k record;
+  verbosity text := current_setting('log_error_verbosity');
 BEGIN
+  BEGIN
+    PERFORM set_config('log_error_verbosity', 'terse', true);
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+  END;
   SELECT id, secret INTO STRICT k FROM pg_temp.tidemill_keys;
   EXECUTE format('CREATE USER MAPPING FOR CURRENT_USER SERVER %%I OPTIONS (id %%L, key %%L)', %s, k.id, k.secret);
+  IF current_setting('log_error_verbosity') <> verbosity THEN
+    PERFORM set_config('log_error_verbosity', verbosity, true);
+  END IF;
 EXCEPTION WHEN OTHERS THEN
   RAISE EXCEPTION USING ERRCODE = SQLSTATE, MESSAGE = 'cannot make the user mapping: ' || SQLERRM;
 END %s]]):format("$tidemill$", pg.quote_literal(server), "$tidemill$")

@@ -109,7 +109,11 @@ end
 
 local function first_of_manifest(self)
   local object
-  repeat object = self.next_object() until not object or is_free(self, object)
+  while self.next_object do
+    object = self.next_object()
+    if not object then self.next_object = nil end -- each worker comes here, and the iterator ends once
+    if not object or is_free(self, object) then break end
+  end
   return object
 end
 

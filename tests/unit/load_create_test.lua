@@ -67,15 +67,14 @@ end
 
 TestCreateTypes = {}
 
-local function candidates(type, version, base)
-  return create.candidates({ name = "c", type = type, base = base }, version or 150000)
+local function candidates(type, version)
+  return create.candidates({ name = "c", type = type }, version or 150000)
 end
 
 function TestCreateTypes.test_the_type_itself_comes_first_then_what_is_near_it()
   lu.assertEquals(candidates "numeric(12,3)", { "numeric(12,3)" })
   lu.assertEquals(candidates "jsonb", { "jsonb", "json" })
   lu.assertEquals(candidates "jsonb[]", { "jsonb[]", "json[]" })
-  lu.assertEquals(candidates("shop.price", nil, "numeric(10,2)"), { "shop.price", "numeric(10,2)" })
 end
 
 function TestCreateTypes.test_a_scale_that_old_servers_refuse_is_left_out()
@@ -105,13 +104,12 @@ local function server(known, raising, version)
     end }
 end
 
-function TestCreateTypes.test_what_the_server_lacks_becomes_its_base_or_text_and_is_told()
-  local conn = server { bigint = true, ["numeric(10,2)"] = true, json = true }
+function TestCreateTypes.test_what_the_server_lacks_becomes_what_is_near_or_text_and_is_told()
+  local conn = server { bigint = true, json = true }
   local types, changes = create.types(conn, { { name = "id", type = "bigint" }, { name = "mood", type = "mood" },
-    { name = "price", type = "price", base = "numeric(10,2)" }, { name = "doc", type = "jsonb" },
-    { name = "tags", type = "citext[]" } })
-  lu.assertEquals(types, { "bigint", "text", "numeric(10,2)", "json", "text[]" })
-  lu.assertEquals(#changes, 4)
+    { name = "doc", type = "jsonb" }, { name = "tags", type = "citext[]" } })
+  lu.assertEquals(types, { "bigint", "text", "json", "text[]" })
+  lu.assertEquals(#changes, 3)
   lu.assertEquals(changes[1], { number = 2, column = "mood", from = "mood", to = "text" })
   lu.assertEquals(#conn.asked, 1)
 end
