@@ -12,6 +12,7 @@
 #include "bind/ljob.h"
 #include "bind/lmap.h"
 #include "bind/lrate.h"
+#include "bind/lrowhash.h"
 
 #define SOURCE "tidemill.source"
 #define STAGE "tidemill.stage"
@@ -466,6 +467,7 @@ static const luaL_Reg module[] = {{"pump", stream_pump},
                                   {"chain", tm_lua_chain},
                                   {"throttle", tm_lua_throttle},
                                   {"rate", tm_lua_rate},
+                                  {"rowhash", tm_lua_rowhash},
                                   {NULL, NULL}};
 
 int luaopen_stream(lua_State *L)
