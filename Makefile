@@ -74,8 +74,7 @@ $(B)/ctest/%: tests/c/%.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o | setup-
 	@mkdir -p $(@D)
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -o $@ $^ -lcmocka $(LIBS)
 
-# Pure parts of the extension are no objects of the program: their tests compile them.
-$(B)/ctest/split_test $(B)/split: runtime/oss_fdw/split.c
+# A pure part of the extension is no object of the program: its test compiles it.
 $(B)/ctest/errfile_test: runtime/oss_fdw/errfile.c
 
 ctest: $(CTEST) $(B)/pty

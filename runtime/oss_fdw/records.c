@@ -17,20 +17,20 @@ enum {
   KEEP_BYTES = 1024 * 1024, /* a larger buffer is given back after its record */
 };
 
-static enum fdw_split_bytes bytes_of(int encoding)
+static enum tm_split_bytes bytes_of(int encoding)
 {
   switch (encoding) {
   case PG_SJIS:
   case PG_SHIFT_JIS_2004:
-    return FDW_SPLIT_SJIS;
+    return TM_SPLIT_SJIS;
   case PG_BIG5:
   case PG_GBK:
   case PG_GB18030:
   case PG_UHC:
   case PG_JOHAB:
-    return FDW_SPLIT_TRAILS;
+    return TM_SPLIT_TRAILS;
   default:
-    return FDW_SPLIT_SAFE;
+    return TM_SPLIT_SAFE;
   }
 }
 
@@ -56,8 +56,8 @@ void fdw_records_start(struct fdw_records *r, const struct fdw_table *t,
   r->ended = r->too_long = r->taken = false;
   r->chunk_at = r->chunk_len = 0;
   resetStringInfo(&r->begun);
-  fdw_split_start(&r->split, t->format == FDW_CSV, t->quote, t->escape,
-                  bytes_of(t->encoding));
+  tm_split_start(&r->split, t->format == FDW_CSV, t->quote, t->escape,
+                 bytes_of(t->encoding));
 }
 
 /* Keeps what the chunk has of a record that does not lie in it alone. */
@@ -108,7 +108,7 @@ bool fdw_records_next_here(struct fdw_records *r)
   forget(r);
   if (len == 0)
     return false;
-  bool ended = fdw_split_next(&r->split, p, len, &used);
+  bool ended = tm_split_next(&r->split, p, len, &used);
   r->chunk_at += used;
   if (ended)
     take(r, p, used);
@@ -128,7 +128,7 @@ bool fdw_records_next(struct fdw_records *r)
     r->chunk_len = (size_t)fdw_feed_read(r->feed, r->chunk, 1, CHUNK_BYTES);
     r->ended = r->chunk_len == 0;
   }
-  if (!fdw_split_end(&r->split))
+  if (!tm_split_end(&r->split))
     return false;
   take(r, "", 0);
   return true;

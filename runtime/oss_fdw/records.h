@@ -5,16 +5,16 @@
 #define TM_FDW_RECORDS_H
 
 #include "oss_fdw/feed.h"
-#include "oss_fdw/split.h"
+#include "stream/split.h"
 
 #include "lib/stringinfo.h"
 
 enum { FDW_RECORD_BYTES_MAX = 128 * 1024 * 1024, FDW_RECORD_START = 8 * 1024 };
 
 struct fdw_records {
-  struct fdw_splitter split; /* split.record tells about the record at hand */
-  const char *bytes;         /* of it, until the next call */
-  size_t len;                /* without its line end */
+  struct tm_splitter split; /* split.record tells about the record at hand */
+  const char *bytes;        /* of it, until the next call */
+  size_t len;               /* without its line end */
   bool
       too_long; /* more than FDW_RECORD_BYTES_MAX: `bytes` has FDW_RECORD_START of them */
 

@@ -219,11 +219,11 @@ static bool is_at_fault(struct fdw_reject *r)
     set_bad(r, ERRCODE_PROGRAM_LIMIT_EXCEEDED, text, NULL);
     return true;
   }
-  if (r->records.split.record.fault == FDW_SPLIT_GOOD)
+  if (r->records.split.record.fault == TM_SPLIT_GOOD)
     return false;
   snprintf(text, sizeof text, "%s %s found in data", csv ? "unquoted" : "literal",
-           r->records.split.record.fault == FDW_SPLIT_STRAY_CR ? "carriage return"
-                                                               : "newline");
+           r->records.split.record.fault == TM_SPLIT_STRAY_CR ? "carriage return"
+                                                              : "newline");
   set_bad(r, ERRCODE_BAD_COPY_FILE_FORMAT, text, NULL);
   return true;
 }
@@ -259,7 +259,7 @@ static void set_raw(const struct fdw_reject *r, struct fdw_errlog_row *row)
       r->bad.code == ERRCODE_UNTRANSLATABLE_CHARACTER || !is_valid(encoding, bytes, len))
     return;
   if (encoding != server) {
-    if (r->records.too_long || r->records.split.record.fault != FDW_SPLIT_GOOD)
+    if (r->records.too_long || r->records.split.record.fault != TM_SPLIT_GOOD)
       return; /* COPY has not shown that it can be converted */
     char *copy = pnstrdup(bytes, (Size)len);
     row->raw = pg_any_to_server(copy, len, encoding);

@@ -9,19 +9,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "oss_fdw/split.h"
+#include "stream/split.h"
 
 struct look { /* how a case reads its input */
   bool csv;
   char quote, escape;
-  enum fdw_split_bytes bytes;
+  enum tm_split_bytes bytes;
 };
 
-static const struct look csv = {true, '"', '"', FDW_SPLIT_SAFE};
-static const struct look backslash = {true, '"', '\\', FDW_SPLIT_SAFE};
-static const struct look text = {false, '"', '"', FDW_SPLIT_SAFE};
+static const struct look csv = {true, '"', '"', TM_SPLIT_SAFE};
+static const struct look backslash = {true, '"', '\\', TM_SPLIT_SAFE};
+static const struct look text = {false, '"', '"', TM_SPLIT_SAFE};
 
-static void add(char *out, size_t size, const struct fdw_record *r)
+static void add(char *out, size_t size, const struct tm_split_record *r)
 {
   size_t n = strlen(out);
   static const char *const faults[] = {"", " cr", " lf"};
@@ -34,20 +34,20 @@ static void add(char *out, size_t size, const struct fdw_record *r)
 static void describe(const struct look *look, const char *in, size_t len, size_t piece,
                      char *out, size_t size)
 {
-  struct fdw_splitter s;
-  fdw_split_start(&s, look->csv, look->quote, look->escape, look->bytes);
+  struct tm_splitter s;
+  tm_split_start(&s, look->csv, look->quote, look->escape, look->bytes);
   out[0] = '\0';
   for (size_t at = 0; at < len;) {
     size_t n = len - at < piece ? len - at : piece, used;
-    if (fdw_split_next(&s, in + at, n, &used))
+    if (tm_split_next(&s, in + at, n, &used))
       add(out, size, &s.record);
     else
       assert_int_equal(used, n);
     at += used;
   }
-  if (fdw_split_end(&s))
+  if (tm_split_end(&s))
     add(out, size, &s.record);
-  assert_false(fdw_split_end(&s));
+  assert_false(tm_split_end(&s));
 }
 
 static void check_bytes(const struct look *look, const char *in, size_t len,
@@ -117,11 +117,11 @@ static void test_an_unterminated_quote_takes_the_rest(void **state)
 {
   (void)state;
   check(&csv, "a\nb,\"c\nd\ne\n", "1@0+2-1; 2@2+9-0");
-  struct fdw_splitter s;
+  struct tm_splitter s;
   size_t used;
-  fdw_split_start(&s, true, '"', '"', FDW_SPLIT_SAFE);
-  assert_false(fdw_split_next(&s, "\"a\n", 3, &used));
-  assert_true(fdw_split_next(&s, "\"\n", 2, &used));
+  tm_split_start(&s, true, '"', '"', TM_SPLIT_SAFE);
+  assert_false(tm_split_next(&s, "\"a\n", 3, &used));
+  assert_true(tm_split_next(&s, "\"\n", 2, &used));
 }
 
 static void test_a_backslash_of_text_takes_what_follows(void **state)
@@ -150,8 +150,8 @@ static void test_the_marker_is_alone_on_its_line(void **state)
 static void test_a_trail_that_looks_like_ascii_means_nothing(void **state)
 {
   (void)state;
-  struct look gbk = {false, '"', '"', FDW_SPLIT_TRAILS};
-  struct look sjis = {false, '"', '"', FDW_SPLIT_SJIS};
+  struct look gbk = {false, '"', '"', TM_SPLIT_TRAILS};
+  struct look sjis = {false, '"', '"', TM_SPLIT_SJIS};
   check(&gbk, "\x81\\\nb\n", "1@0+3-1; 2@3+2-1");
   check(&gbk, "\\\x81\\\nb\n", "1@0+4-1; 2@4+2-1");
   check(&text, "\x81\\\nb\n", "1@0+5-1");

@@ -9,24 +9,24 @@
 #include <string.h>
 
 #include "driver/csv.h"
-#include "oss_fdw/split.h"
+#include "stream/split.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const struct {
   struct tm_format_opts opts;
-  enum fdw_split_bytes bytes;
+  enum tm_split_bytes bytes;
 } looks[] = {
-    {{.delimiter = ","}, FDW_SPLIT_SAFE},
-    {{.delimiter = "|", .quote = "'", .escape = "\\"}, FDW_SPLIT_SAFE},
-    {{.delimiter = ","}, FDW_SPLIT_TRAILS},
-    {{.format = "text"}, FDW_SPLIT_SAFE},
-    {{.format = "text"}, FDW_SPLIT_TRAILS},
-    {{.format = "text"}, FDW_SPLIT_SJIS},
+    {{.delimiter = ","}, TM_SPLIT_SAFE},
+    {{.delimiter = "|", .quote = "'", .escape = "\\"}, TM_SPLIT_SAFE},
+    {{.delimiter = ","}, TM_SPLIT_TRAILS},
+    {{.format = "text"}, TM_SPLIT_SAFE},
+    {{.format = "text"}, TM_SPLIT_TRAILS},
+    {{.format = "text"}, TM_SPLIT_SJIS},
 };
 
 /* The record at p, read line by line: the reader must not end before it nor go on after it. */
-static void compare(struct tm_csv *reader, const char *p, const struct fdw_record *r)
+static void compare(struct tm_csv *reader, const char *p, const struct tm_split_record *r)
 {
   struct tm_row row = {0};
   struct tm_error err;
@@ -48,29 +48,29 @@ static void compare(struct tm_csv *reader, const char *p, const struct fdw_recor
   tm_row_free(&row);
 }
 
-static void start(struct fdw_splitter *s, const struct tm_format *f,
-                  enum fdw_split_bytes bytes)
+static void start(struct tm_splitter *s, const struct tm_format *f,
+                  enum tm_split_bytes bytes)
 {
-  fdw_split_start(s, f->kind == TM_FORMAT_CSV, f->quote, f->escape, bytes);
+  tm_split_start(s, f->kind == TM_FORMAT_CSV, f->quote, f->escape, bytes);
 }
 
 /* In pieces: the same records as `whole` found in one go. */
-static void check_pieces(const struct tm_format *f, enum fdw_split_bytes bytes,
+static void check_pieces(const struct tm_format *f, enum tm_split_bytes bytes,
                          const char *p, size_t len, size_t piece,
-                         const struct fdw_record *whole, size_t count)
+                         const struct tm_split_record *whole, size_t count)
 {
-  struct fdw_splitter s;
+  struct tm_splitter s;
   size_t found = 0;
   start(&s, f, bytes);
   for (size_t at = 0, used; at < len; at += used) {
     size_t n = len - at < piece ? len - at : piece;
-    if (!fdw_split_next(&s, p + at, n, &used))
+    if (!tm_split_next(&s, p + at, n, &used))
       continue;
     if (found >= count || memcmp(&whole[found], &s.record, sizeof s.record) != 0)
       abort();
     found++;
   }
-  if (fdw_split_end(&s) &&
+  if (tm_split_end(&s) &&
       (found >= count || memcmp(&whole[found++], &s.record, sizeof s.record) != 0))
     abort();
   if (found != count)
@@ -88,23 +88,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     abort();
   const char *p = (const char *)data + 2;
   size_t len = size - 2, count = 0, used;
-  struct fdw_record *records = calloc(len + 1, sizeof *records);
+  struct tm_split_record *records = calloc(len + 1, sizeof *records);
   struct tm_csv *reader = tm_csv_new(&f, &err);
-  struct fdw_splitter s;
+  struct tm_splitter s;
   int64_t offset = 0, line = 1;
   if (records == NULL || reader == NULL)
     abort();
   start(&s, &f, looks[look].bytes);
-  for (size_t at = 0; at < len || fdw_split_end(&s); at += used) {
+  for (size_t at = 0; at < len || tm_split_end(&s); at += used) {
     used = 0;
-    if (at < len && !fdw_split_next(&s, p + at, len - at, &used))
+    if (at < len && !tm_split_next(&s, p + at, len - at, &used))
       continue;
-    const struct fdw_record *r = &s.record;
+    const struct tm_split_record *r = &s.record;
     if (r->offset != offset || r->size <= 0 || r->line < line || r->newline > r->size)
       abort();
     offset += r->size;
     line = r->line;
-    if (look < 2 && r->fault == FDW_SPLIT_GOOD && !r->marker && s.eol != FDW_EOL_CR)
+    if (look < 2 && r->fault == TM_SPLIT_GOOD && !r->marker && s.eol != TM_EOL_CR)
       compare(reader, p + r->offset, r);
     memcpy(&records[count++], r, sizeof *r);
   }

@@ -18,24 +18,23 @@
 ** A line end must be seen whole, so a CR may have to wait for the byte after it: then the record
 ** ends with none of the bytes of the next call used.
 */
-#include "oss_fdw/split.h"
+#include "stream/split.h"
 
 #include <string.h>
 
-static void begin_record(struct fdw_splitter *s)
+static void begin_record(struct tm_splitter *s)
 {
-  struct fdw_record *r = &s->record;
-  int64_t lines = s->eol == FDW_EOL_CR ? s->cr : s->lf;
-  *r = (struct fdw_record){.line = r->line + lines, .offset = r->offset + r->size};
+  struct tm_split_record *r = &s->record;
+  int64_t lines = s->eol == TM_EOL_CR ? s->record.cr : s->record.lf;
+  *r = (struct tm_split_record){.line = r->line + lines, .offset = r->offset + r->size};
   s->ended = false;
   s->in_quote = s->after_escape = s->after_backslash = s->after_lead = s->after_cr =
       false;
   s->marker = 0;
-  s->lf = s->cr = 0;
 }
 
-void fdw_split_start(struct fdw_splitter *s, bool csv, char quote, char escape,
-                     enum fdw_split_bytes bytes)
+void tm_split_start(struct tm_splitter *s, bool csv, char quote, char escape,
+                    enum tm_split_bytes bytes)
 {
   memset(s, 0, sizeof *s);
   s->csv = csv;
@@ -48,33 +47,33 @@ void fdw_split_start(struct fdw_splitter *s, bool csv, char quote, char escape,
   } else {
     s->stop['\\'] = true;
   }
-  for (int c = 0x80; bytes != FDW_SPLIT_SAFE && c < 0x100; c++)
-    s->stop[c] = bytes == FDW_SPLIT_TRAILS || c < 0xa1 || c > 0xdf;
+  for (int c = 0x80; bytes != TM_SPLIT_SAFE && c < 0x100; c++)
+    s->stop[c] = bytes == TM_SPLIT_TRAILS || c < 0xa1 || c > 0xdf;
   s->record.line = 1;
   begin_record(s);
 }
 
-static bool end_record(struct fdw_splitter *s, int newline)
+static bool end_record(struct tm_splitter *s, int newline)
 {
   s->record.newline = newline;
-  s->record.marker = s->marker == 2 && newline > 0 && s->record.fault == FDW_SPLIT_GOOD;
+  s->record.marker = s->marker == 2 && newline > 0 && s->record.fault == TM_SPLIT_GOOD;
   s->ended = true;
   return true;
 }
 
 /* Inside quotes, the marker aside: COPY knows "\." before it asks for quotes. */
-static bool quoted(const struct fdw_splitter *s)
+static bool quoted(const struct tm_splitter *s)
 {
   return s->csv && s->in_quote && s->marker != 2;
 }
 
-static bool is_lead(const struct fdw_splitter *s, unsigned char c)
+static bool is_lead(const struct tm_splitter *s, unsigned char c)
 {
-  return c >= 0x80 && s->bytes != FDW_SPLIT_SAFE && s->stop[c];
+  return c >= 0x80 && s->bytes != TM_SPLIT_SAFE && s->stop[c];
 }
 
 /* Whether the byte has its meaning taken by the one before it. */
-static bool is_taken(struct fdw_splitter *s, unsigned char c)
+static bool is_taken(struct tm_splitter *s, unsigned char c)
 {
   if (s->after_lead) { /* no trail is below 0x30: a broken character takes no line end */
     s->after_lead = false;
@@ -88,7 +87,7 @@ static bool is_taken(struct fdw_splitter *s, unsigned char c)
   return false;
 }
 
-static void turn_quote(struct fdw_splitter *s, unsigned char c)
+static void turn_quote(struct tm_splitter *s, unsigned char c)
 {
   bool escaping = s->escape != s->quote;
   if (escaping && s->in_quote && c == s->escape)
@@ -100,12 +99,12 @@ static void turn_quote(struct fdw_splitter *s, unsigned char c)
 }
 
 /* A byte of the table; *ended when it ends its record. */
-static void see(struct fdw_splitter *s, unsigned char c, bool *ended)
+static void see(struct tm_splitter *s, unsigned char c, bool *ended)
 {
   if (c == '\n')
-    s->lf++;
+    s->record.lf++;
   if (c == '\r')
-    s->cr++;
+    s->record.cr++;
   if (is_taken(s, c))
     return;
   if (s->csv)
@@ -115,16 +114,16 @@ static void see(struct fdw_splitter *s, unsigned char c, bool *ended)
   } else if (c == '\\' && !s->csv) {
     s->after_backslash = true;
   } else if (c == '\n' && !quoted(s)) {
-    if (s->eol == FDW_EOL_UNKNOWN)
-      s->eol = FDW_EOL_LF;
-    else if (s->eol != FDW_EOL_LF)
-      s->record.fault = FDW_SPLIT_STRAY_LF;
+    if (s->eol == TM_EOL_UNKNOWN)
+      s->eol = TM_EOL_LF;
+    else if (s->eol != TM_EOL_LF)
+      s->record.fault = TM_SPLIT_STRAY_LF;
     *ended = end_record(s, 1);
   } else if (c == '\r' && !quoted(s)) {
-    if (s->eol == FDW_EOL_CR)
+    if (s->eol == TM_EOL_CR)
       *ended = end_record(s, 1);
-    else if (s->eol == FDW_EOL_LF)
-      s->record.fault = FDW_SPLIT_STRAY_CR;
+    else if (s->eol == TM_EOL_LF)
+      s->record.fault = TM_SPLIT_STRAY_CR;
     else
       s->after_cr = true;
   }
@@ -132,26 +131,26 @@ static void see(struct fdw_splitter *s, unsigned char c, bool *ended)
 
 /* The byte after a CR outside quotes, of which it is not known that it ends its record. True: it
 ** does; *taken: `c` is the LF of a CRLF. */
-static bool see_after_cr(struct fdw_splitter *s, unsigned char c, bool *taken)
+static bool see_after_cr(struct tm_splitter *s, unsigned char c, bool *taken)
 {
   s->after_cr = false;
   *taken = c == '\n';
   if (*taken) {
-    s->lf++;
+    s->record.lf++;
     s->record.size++;
-    s->eol = FDW_EOL_CRLF;
+    s->eol = TM_EOL_CRLF;
     return end_record(s, 2);
   }
-  if (s->eol == FDW_EOL_UNKNOWN) {
-    s->eol = FDW_EOL_CR;
+  if (s->eol == TM_EOL_UNKNOWN) {
+    s->eol = TM_EOL_CR;
     return end_record(s, 1);
   }
-  s->record.fault = FDW_SPLIT_STRAY_CR;
+  s->record.fault = TM_SPLIT_STRAY_CR;
   return false;
 }
 
 /* The first bytes of a record, until it is more than "\.". */
-static void see_marker(struct fdw_splitter *s, unsigned char c)
+static void see_marker(struct tm_splitter *s, unsigned char c)
 {
   if (s->marker == 0 && c == '\\')
     s->marker = 1;
@@ -161,7 +160,7 @@ static void see_marker(struct fdw_splitter *s, unsigned char c)
     s->marker = -1;
 }
 
-bool fdw_split_next(struct fdw_splitter *s, const char *p, size_t len, size_t *used)
+bool tm_split_next(struct tm_splitter *s, const char *p, size_t len, size_t *used)
 {
   const unsigned char *from = (const unsigned char *)p, *at = from, *end = from + len;
   bool ended = false;
@@ -191,15 +190,15 @@ bool fdw_split_next(struct fdw_splitter *s, const char *p, size_t len, size_t *u
   return ended;
 }
 
-bool fdw_split_end(struct fdw_splitter *s)
+bool tm_split_end(struct tm_splitter *s)
 {
   if (s->ended || s->record.size == 0)
     return false;
   if (!s->after_cr)
     return end_record(s, 0);
   s->after_cr = false;
-  if (s->eol == FDW_EOL_UNKNOWN)
+  if (s->eol == TM_EOL_UNKNOWN)
     return end_record(s, 1);
-  s->record.fault = FDW_SPLIT_STRAY_CR;
+  s->record.fault = TM_SPLIT_STRAY_CR;
   return end_record(s, 0);
 }
