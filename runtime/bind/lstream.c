@@ -9,6 +9,7 @@
 
 #include "base/buffer.h"
 #include "bind/lerror.h"
+#include "bind/lchunks.h"
 #include "bind/ljob.h"
 #include "bind/lmap.h"
 #include "bind/lrate.h"
@@ -465,6 +466,7 @@ static const luaL_Reg module[] = {{"pump", stream_pump},
                                   {"start", tm_lua_start},
                                   {"wait", tm_lua_wait},
                                   {"chain", tm_lua_chain},
+                                  {"chunks", tm_lua_chunks},
                                   {"throttle", tm_lua_throttle},
                                   {"rate", tm_lua_rate},
                                   {"rowhash", tm_lua_rowhash},
