@@ -2,6 +2,7 @@
 
 local copy = require "tidemill.copy"
 local errors = require "tidemill.error"
+local hash = require "tidemill.extract.hash"
 local names = require "tidemill.manifest.names"
 local stream = require "stream"
 local zip = require "zip"
@@ -24,6 +25,7 @@ local STORED = { none = 1, gzip = 0.3, zstd = 0.3 } -- of the raw bytes, about
 ---@field options string   of COPY
 ---@field preamble? string at the start of each object
 ---@field preamble_raw? integer
+---@field hash? extract.Hash  what compares the rows with the source
 local Shape = {}
 Shape.__index = Shape
 
@@ -74,6 +76,7 @@ function shape.new(spec, columns)
   local self = setmetatable({ spec = spec, format = format, columns = columns_out(spec, columns),
     read = titles_of(columns), suffix = EXTENSION[format.format] .. SUFFIX[format.compress] }, Shape)
   check_names(self.columns)
+  self.hash = hash.new(spec, format, columns)
   self.options = copy.options(spec.map and { format = "text" } or format)
   self.preamble, self.preamble_raw = preamble(format, self.columns)
   return self
@@ -91,6 +94,7 @@ function Shape:copy(sql) return ("COPY (%s\n) TO STDOUT %s"):format(sql, self.op
 function Shape:stages(share, pace)
   local stages, spec = {}, self.spec
   if pace then stages[1] = stream.throttle { rate = pace } end
+  if self.hash then stages[#stages + 1] = self.hash:tap() end
   if spec.map then
     local output = copy.codec(self.format)
     output.header = nil -- each object gets its own

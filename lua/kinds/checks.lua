@@ -33,6 +33,10 @@ function checks.finish_extract(spec, report)
     report("verify", "has verify = \"hash\" beside a map",
       "a map makes other rows than the source has; its rows can be counted, not compared")
   end
+  if spec.verify and spec.resume then
+    report("verify", "has both 'verify' and 'resume'",
+      "what an earlier attempt read is of another snapshot than the one that it would be compared with")
+  end
 end
 
 local function place(text) return type(text) == "string" and text:gsub("/$", "") end
@@ -45,9 +49,6 @@ function checks.finish_load(spec, report)
   if not reject then return end
   if place(reject.to) == place(spec.from) then
     report("reject", "sets bad rows aside in the place that it loads from", "give them a place of their own")
-  end
-  if spec.jobs and spec.jobs ~= 1 then
-    report("jobs", "has 'jobs' beside 'reject'", "rows are set aside one after the other; leave 'jobs' out")
   end
 end
 

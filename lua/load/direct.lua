@@ -69,6 +69,9 @@ local function in_one(work, conn)
   else
     crew.run(1, function() fill(work, { conn = conn, tx = tx }, true) end, work.tick)
   end
+  if work.verify then
+    work.verify:target(work, conn, work.target.columns, { kind = "new", relation = work.target.into })
+  end
   commit(work, conn, tx, { objects = function() return work.src:recorded() end })
 end
 

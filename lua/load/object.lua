@@ -38,11 +38,16 @@ local function move(work, conn, sql, one)
   local from <close> = src.store:reader(src.prefix .. one.key,
     work.share:give("reader", { size = one.bytes, crc64 = one.crc64, etag = one.etag }))
   local to <close> = conn:copy_in(sql)
-  local unzip = compress ~= "none" and zip[DECOMPRESS[compress]]() or nil
-  local job <close> = unzip and stream.start(from, unzip, to) or stream.start(from, to)
+  local tap = work.verify and work.verify:tap()
+  local parts = { from }
+  if compress ~= "none" then parts[2] = zip[DECOMPRESS[compress]]() end
+  parts[#parts + 1] = tap
+  parts[#parts + 1] = to
+  local job <close> = stream.start(table.unpack(parts))
   work.running[one] = job
   crew.await(job)
   job:join()
+  if work.verify then work.verify:add(one, to:rows(), tap) end
   return to:rows()
 end
 

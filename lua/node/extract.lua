@@ -37,10 +37,21 @@ local function prepare(ctx, spec, place, snap)
   }
 end
 
+-- Compares what was read with the source, if the flow wants that.
+local function verify(work, read, head)
+  local checks = work.shape.hash
+  if not checks then return end
+  local report
+  head.hash, report = checks:compare(work, read)
+  work.snap:check_age()
+  if work.ctx.report then work.ctx:report("verify", report) end
+end
+
 -- Moves the rows and ends the transactions; on failure, nothing is left.
-local function move(work)
+local function move(work, head)
   local ok, raised = pcall(function()
     local read = workers.run(work)
+    verify(work, read, head)
     work.snap:finish() -- fails if a successor has ended the session: its manifest is the one that counts
     return read
   end)
@@ -60,7 +71,7 @@ return function(ctx, spec)
   local work = prepare(ctx, spec, place, snap)
   local head = commit.head(ctx, work)
   if ctx.announce then ctx:announce(head) end
-  move(work)
+  move(work, head)
   local objects = work.seals:listed()
   commit.put(ctx, place, head, objects)
   ctx:progress { rows = head.rows, bytes = head.raw_bytes, done = true }

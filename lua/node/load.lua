@@ -17,6 +17,7 @@ local once = require "tidemill.once"
 local source = require "tidemill.load.source"
 local target = require "tidemill.load.target"
 local text = require "tidemill.text"
+local verify = require "tidemill.load.verify"
 
 ---@class load.Work
 ---@field ctx tidemill.Context
@@ -26,6 +27,7 @@ local text = require "tidemill.text"
 ---@field target load.Target
 ---@field share tidemill.Budget    what each stream may use of memory
 ---@field running table<manifest.Object, stream.Job>  the COPYs under way
+---@field verify? load.Verify  what compares the rows with the source
 ---@field rows integer       loaded by this attempt so far; so `bytes` (before compression) and `objects`
 ---@field bytes integer
 ---@field objects integer
@@ -40,6 +42,7 @@ local function perform(ctx, spec, conn, claim)
     object.progress(work)
   end
   create.ensure(ctx, conn, spec, src.head, begun)
+  work.verify = verify.open(spec, src.head)
   work.target = target.open(conn, spec, src.head)
   direct.run(work, conn)
   return work
@@ -62,4 +65,5 @@ return function(ctx, spec)
   ctx:progress { rows = rows, bytes = work.src.manifest.raw_bytes, done = true }
   ctx:log("info", "%s of %s into %s", text.count(work.rows, "row"), text.count(work.objects, "object"), spec.into)
   ctx:output("rows", rows)
+  if work.verify and ctx.report then ctx:report("verify", work.verify.report) end
 end
