@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { BATCH_BYTES = 64 * 1024 };
+enum { BATCH_BYTES = 256 * 1024 };
 
 bool pg_copy_start(struct pg_copy *c, struct tm_pg *pg, const char *sql,
                    struct tm_error *err)

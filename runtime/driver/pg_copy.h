@@ -32,7 +32,7 @@ bool pg_copy_start(struct pg_copy *c, struct tm_pg *pg, const char *sql,
 bool pg_copy_begin(struct pg_copy *c, ExecStatusType want, struct tm_error *err)
     TM_MUSTCHECK;
 
-/* Whether the socket wakes us for 64 KiB at once, or for one byte. */
+/* Whether the socket wakes us for 256 KiB at once, or for one byte. */
 void pg_copy_batch(struct pg_copy *c, bool on);
 
 /* The stream no longer has the session. */

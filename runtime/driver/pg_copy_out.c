@@ -1,10 +1,14 @@
 /*
 ** pg_copy_out.c: COPY TO STDOUT as a source of slabs
 **
-** PQgetCopyData mallocs one buffer a row; each is copied into the slab and freed at once,
-** and nothing else is done for a row. A row that does not fit into what is left of a slab
-** waits as `pending` for the next one; a row longer than a whole slab becomes a slab itself,
-** without a copy.
+** PQgetlineAsync puts each row where the slab goes on: one copy a row, no memory of its own, and
+** nothing else is done for a row. It gives a part of a row that does not fit, without saying so
+** (in CSV a part may end in a line end too). So a slab with less than ROW_ROOM left is full, and
+** where a row has filled the room to its last byte PQgetCopyData decides, which always gives
+** the whole of a row: is it one that begins with these bytes, the row was cut, for no row of a
+** format is the beginning of another; else it was whole. Where rows are that long they come
+** through PQgetCopyData from then on, each in a buffer of its own, and one that is longer than a
+** slab becomes a slab itself, without a copy.
 ** The server sends 8 KiB at a time, and to be woken for each costs more than all else that is
 ** done with them. So while rows come fast the socket wakes us for many at once
 ** (pg_copy_batch); when so much does not come within BATCH_MS we take what there is, and each
@@ -18,13 +22,14 @@
 
 #include "base/clock.h"
 
-/* 64 KiB in 2 ms: at half that pace wake-ups cost little. */
-enum { BATCH_MS = 2, FAST_MS = 8 /* a slab */ };
+/* 256 KiB in 8 ms: at half that pace wake-ups cost little. */
+enum { BATCH_MS = 8, FAST_MS = 16 /* a slab */, ROW_ROOM = 8 * 1024 };
 
 struct copy_out {
   struct tm_source base;
   struct pg_copy copy;
-  char *pending; /* a row that belongs to the next slab; malloc'd by libpq */
+  bool long_rows; /* they come one by one from now on */
+  char *pending;  /* a row that belongs to the next slab; malloc'd by libpq */
   int pending_len;
 };
 
@@ -75,6 +80,44 @@ static bool receive(struct pg_copy *c, bool ask_poll, struct tm_error *err)
   return true;
 }
 
+/* A row has filled the room of the slab: as for next_row, once it is clear whether it was cut. */
+static int settle_row(struct copy_out *s, struct tm_slab *slab, int len)
+{
+  char *row = NULL;
+  int n = PQgetCopyData(s->copy.pg->conn, &row, 1);
+  s->long_rows = true;
+  s->pending = row;
+  s->pending_len = n;
+  if (n <= len || memcmp(row, slab->data + slab->len, (size_t)len) != 0) {
+    slab->len += (size_t)len;
+    slab->rows++;
+  }
+  return n < 0 ? -1 : 2;
+}
+
+/* Puts the next row into the slab: 1, 0 when none has come yet, -1 at the end or on an error,
+** 2 when the slab is full. */
+static int next_row(struct copy_out *s, struct tm_slab *slab)
+{
+  PGconn *conn = s->copy.pg->conn;
+  if (s->long_rows) {
+    char *row = NULL;
+    int n = PQgetCopyData(conn, &row, 1);
+    return n <= 0 ? n : (take_row(s, slab, row, n) ? 1 : 2);
+  }
+  size_t room = slab->cap - slab->len;
+  if (room < ROW_ROOM)
+    return 2;
+  int n = PQgetlineAsync(conn, slab->data + slab->len, (int)room);
+  if (n == (int)room)
+    return settle_row(s, slab, n);
+  if (n <= 0)
+    return n;
+  slab->len += (size_t)n;
+  slab->rows++;
+  return 1;
+}
+
 /*
 ** Fills the slab: 1 when it is full, 0 when the data ended, -1 with *err set.
 **
@@ -88,21 +131,14 @@ static int fill(struct copy_out *s, struct tm_slab *slab, struct tm_error *err)
   const bool hidden = PQsslInUse(conn) || PQgssEncInUse(conn);
   bool ask = !(hidden || s->copy.batch);
   for (;;) {
-    char *row = NULL;
-    int n = PQgetCopyData(conn, &row, 1);
-    if (n > 0) {
-      ask = !(hidden || s->copy.batch);
-      if (!take_row(s, slab, row, n))
-        return 1;
-    } else if (n == 0) {
-      if (PQstatus(conn) == CONNECTION_BAD)
-        return pg_copy_ended(&s->copy, err) ? 0 : -1;
-      if (!receive(&s->copy, ask, err))
-        return -1;
-      ask = !(hidden || s->copy.batch) || !ask;
-    } else {
+    int n = next_row(s, slab);
+    if (n == 2)
+      return 1;
+    if (n < 0 || (n == 0 && PQstatus(conn) == CONNECTION_BAD))
       return pg_copy_ended(&s->copy, err) ? 0 : -1;
-    }
+    if (n == 0 && !receive(&s->copy, ask, err))
+      return -1;
+    ask = !(hidden || s->copy.batch) || (n == 0 && !ask);
   }
 }
 

@@ -102,6 +102,48 @@ function TestOut.test_long_rows_between_short_ones_are_whole()
   lu.assertEquals(got, { "a10", "b10", "c100000000", "d10", "e300000", "f10" })
 end
 
+-- A slab has 256 KiB. Rows that fill it to the last byte, rows that are cut there, alike ones and
+-- one whose cut ends in a line end, each alone, behind a short row, and before others.
+function TestOut.test_rows_that_just_fit_or_just_do_not_are_counted_once()
+  local full <const> = 256 * 1024
+  local cases = {
+    { full - 1 }, { full - 1, full - 1 }, { full - 1, full }, { full }, { full, full }, { full - 1, 10, full + 5 },
+    { 100, full - 102 }, { 100, full - 102, full - 102, 7 }, { 100, full - 101, full - 101 }, { 8191 }, { 8192, 8192 },
+  }
+  for _, lengths in ipairs(cases) do
+    local want = {}
+    for i, n in ipairs(lengths) do want[i] = ("x"):rep(n) end
+    local src <close> = c:copy_out(([[COPY (SELECT repeat('x', n) FROM unnest(ARRAY[%s])
+      WITH ORDINALITY u(n, i) ORDER BY i) TO STDOUT]]):format(table.concat(lengths, ",")))
+    local got, rows = {}, 0
+    for bytes, n in src.read, src do
+      got[#got + 1] = bytes
+      lu.assertEquals(select(2, bytes:gsub("\n", "")), n)
+      rows = rows + n
+    end
+    lu.assertTrue(table.concat(got) == table.concat(want, "\n") .. "\n", table.concat(lengths, " "))
+    lu.assertEquals({ rows, src:rows() }, { #lengths, #lengths })
+  end
+end
+
+function TestOut.test_a_quoted_line_end_at_the_end_of_a_slab_ends_no_row()
+  local sql = [[COPY (SELECT repeat('a', 262142) || E'\n' || 'b' UNION ALL SELECT 'c') TO STDOUT (FORMAT csv)]]
+  local src <close> = c:copy_out(sql)
+  local got, rows = {}, 0
+  for bytes, n in src.read, src do
+    got[#got + 1], rows = bytes, rows + n
+  end
+  lu.assertEquals({ rows, src:rows() }, { 2, 2 })
+  lu.assertTrue(table.concat(got) == '"' .. ("a"):rep(262142) .. '\nb"\nc\n')
+end
+
+function TestOut.test_a_binary_copy_is_whole()
+  c:exec("CREATE TABLE b AS SELECT g, repeat('x', CASE WHEN g % 700 = 0 THEN 262000 + g % 300 ELSE g % 90 END) AS x " ..
+    "FROM generate_series(1, 3000) g; CREATE TABLE b2 (LIKE b)")
+  stream.pump(c:copy_out "COPY b TO STDOUT (FORMAT binary)", admin:copy_in "COPY b2 FROM STDIN (FORMAT binary)")
+  lu.assertEquals(admin:value(HASH:format "b2"), admin:value(HASH:format "b"))
+end
+
 function TestOut.test_an_error_in_the_middle_is_not_an_end()
   local src <close> = c:copy_out "COPY (SELECT 1 / (90000 - g) FROM generate_series(1, 100000) g) TO STDOUT"
   local err = fails("data", function() while src:read() do end end)
