@@ -22,6 +22,7 @@ local plan = {}
 ---@field spec table           variables filled in; `template` is the field that has variables of its own (the
 ---sql of a loop, the query of a split extract) taken apart (see references.template): only those are open
 ---@field when? tidemill.Condition
+---@field pipeline? string     of a load: the extract whose objects it takes while that runs
 ---@field value_of? fun(name: string): string?  for conditions: any variable of the node (plan.node)
 ---@field variables {name: string, value: string?, from: string}[]  those used, in order of use
 ---@field pending string[]     of those in texts: outputs that were not there yet
@@ -75,7 +76,7 @@ end
 local function fill(model, node, level, moment)
   local scope = variables.scope(model, node, moment)
   local planned = { name = node.name, kind = node.kind, after = node.after, level = level, line = node.line,
-    when = node.when, pending = {} }
+    when = node.when, pipeline = node.pipeline, pending = {} }
   local spec = node.spec
   if scope.own_field then
     spec = {}

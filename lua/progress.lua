@@ -220,7 +220,21 @@ local function node_of(self, name)
   return add_node(self, name, position)
 end
 
+-- A load takes objects of another node, of the same run, as long as that runs.
+local function on_feed(self, node, event)
+  local run = event.node:match "^.* / " or ""
+  node.feeds_on = event.feeds_on and run .. event.feeds_on
+  node.feeding = event.feeds_on and ("takes objects while '%s' runs"):format(event.feeds_on)
+  for _, other in ipairs(self.nodes) do
+    if other.feeds_on == node.name and event.state ~= "running" then
+      if other.detail == other.feeding then other.detail = nil end
+      other.feeds_on, other.feeding = nil, nil
+    end
+  end
+end
+
 local function on_node(self, node, event)
+  on_feed(self, node, event)
   node.state, node.attempt = event.state, event.attempt
   node.started, node.ended = event.started, event.ended
   node.rows, node.bytes = event.rows, event.bytes
@@ -228,7 +242,8 @@ local function on_node(self, node, event)
   node.cpu_ms, node.max_rss_bytes = event.cpu_ms or node.cpu_ms, event.max_rss_bytes or node.max_rss_bytes
   if event.error then node.error, node.detail = event.error, event.error.message end
   if event.state == "running" then
-    node.detail = event.attempt > 1 and ("attempt %d"):format(event.attempt) or nil
+    local attempt = event.attempt > 1 and ("attempt %d"):format(event.attempt)
+    node.detail = attempt and node.feeding and attempt .. ", " .. node.feeding or attempt or node.feeding
     if self.manner == "plain" then say(self, "%s: running%s", node.name, node.detail and ", " .. node.detail or "") end
   elseif event.state == "retrying" then
     say(self, "%s: attempt %d failed: %s; next in %.1f s", node.name, event.attempt, event.error.message,
@@ -239,7 +254,7 @@ local function on_node(self, node, event)
 end
 
 local function on_progress(self, node, event)
-  node.rows, node.bytes, node.detail = event.rows, event.bytes, event.detail
+  node.rows, node.bytes, node.detail = event.rows, event.bytes, event.detail or node.feeding
   if self.manner ~= "plain" then return end
   local now = self.clock()
   if now - (node.told_at or node.started or now) < PLAIN_PROGRESS_MS then return end

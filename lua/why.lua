@@ -72,6 +72,12 @@ local function upstream_text(node, by_name)
   return #names > 0 and "waits for " .. table.concat(names, ", ") or nil
 end
 
+-- The extract whose objects a load takes while that runs, if it runs.
+local function source_of(by_name, declared)
+  local source = declared and declared.pipeline and by_name[declared.pipeline]
+  return source and source.state == "running" and source.node or nil
+end
+
 local function place_text(store, node, declared, limits)
   local pool = declared and declared.pool
   local limit = pool and limits and limits[pool]
@@ -89,8 +95,16 @@ local function node_text(store, run, node, by_name, declared, limits)
   if node.state == "polling" or node.state == "retrying" then
     return ("%s: %s%s"):format(node.state, node.message or node.waiting and node.waiting.reason or "waits",
       node.next_at and ", again at " .. calendar.show(node.next_at, run.timezone) or "")
+  end
+  local source = source_of(by_name, declared)
+  if node.state == "running" then
+    return source and ("takes the objects of '%s' while that runs"):format(source) or nil
   elseif node.state == "waiting" then
-    return upstream_text(node, by_name) or place_text(store, node, declared, limits)
+    local text = upstream_text(node, by_name)
+    if text and source then
+      return ("%s; it takes the objects of '%s' meanwhile if a place is free"):format(text, source)
+    end
+    return text or place_text(store, node, declared, limits)
   end
 end
 

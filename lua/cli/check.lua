@@ -13,8 +13,10 @@ end
 
 local function show(model)
   local count = #model.nodes
-  local schedule = document.schedule(model.schedule, model.timezone)
-  print(("%s: flow '%s' is valid: %d node%s, %s"):format(model.loaded.file, model.name, count, count == 1 and "" or "s",
+  local schedule, pipelined = document.schedule(model.schedule, model.timezone), 0
+  for _, node in ipairs(model.nodes) do pipelined = pipelined + (node.pipeline and 1 or 0) end
+  print(("%s: flow '%s' is valid: %d node%s%s, %s"):format(model.loaded.file, model.name, count,
+    count == 1 and "" or "s", pipelined > 0 and (" (%d pipelined)"):format(pipelined) or "",
     schedule and calendar.describe(schedule, model.timezone) or "no schedule"))
 end
 
@@ -35,7 +37,8 @@ return {
 Loads each file without effects and reports every problem with its place: unknown fields and
 wrong types, duplicate nodes, unknown dependencies, cycles, unknown variables, bad cron
 expressions, formats and time zones, connections that the project file does not define.
-Neither databases nor stores are contacted, no environment variable is needed.
+Neither databases nor stores are contacted, no environment variable is needed. "pipelined" counts the
+loads that take objects while their extract runs; 'tidemill plan' says which, and why others do not.
 Exit code 0: valid, 2: not.]],
   options = {
     { name = "quiet", short = "q", help = "print problems and warnings only" },

@@ -46,7 +46,8 @@ local function label(node)
   if node.kind == "extract" then
     what = ("extract %s -> %s"):format(spec.from, spec.to)
   elseif node.kind == "load" then
-    what = ("load %s -> %s %s"):format(spec.from, spec.on, spec.into)
+    what = ("load %s -> %s %s%s"):format(spec.from, spec.on, spec.into,
+      node.pipeline and (", while '%s' runs"):format(node.pipeline) or "")
   elseif node.kind == "wait_for" then
     what = "wait_for " .. (spec.what == "previous" and "the previous run" or spec.what .. " " .. spec[spec.what])
   elseif node.kind == "subflow" then
@@ -56,7 +57,7 @@ local function label(node)
 end
 
 local FIRST = { "on", "from", "to", "into", "query", "table", "sql" } -- shown before the others
-local HIDDEN = { template = true, what = true, timeout = true } -- of a spec: told otherwise
+local HIDDEN = { template = true, what = true, timeout = true, pipeline = true } -- of a spec: told otherwise
 
 local function function_at(value)
   local info = debug.getinfo(value, "S")
@@ -118,6 +119,12 @@ end
 -- What a node says of when and how it runs.
 local function add_policies(out, node, declared)
   if #node.after > 0 then add_line(out, "after", table.concat(node.after, ", ")) end
+  if declared.pipeline then
+    add_line(out, "pipeline", ("takes objects while '%s' runs, commits once that has succeeded"):format(
+      declared.pipeline))
+  elseif declared.no_pipeline and #node.after > 0 then
+    add_line(out, "pipeline", "no, since " .. declared.no_pipeline)
+  end
   if declared.trigger ~= "all_success" then add_line(out, "trigger", declared.trigger) end
   if node.when then add_line(out, "when", shown_value(node.when)) end
   if declared.retries > 0 then
@@ -213,7 +220,7 @@ local function json_of(model, made, next_time)
     local declared, spec = model.by_name[node.name], plain(node.spec)
     spec.template = nil
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
-      trigger = declared.trigger, when = node.when and shown_value(node.when), pool = declared.pool,
+      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, trigger = declared.trigger, when = node.when and shown_value(node.when), pool = declared.pool,
       priority = declared.priority, allow_failure = declared.allow_failure, retries = declared.retries,
       timeout = declared.timeout, max_wait = declared.max_wait, deadline = declared.deadline,
       after = json.array(table.move(node.after, 1, #node.after, 1, {})),

@@ -5,7 +5,9 @@
 ---     one:kill "STOP"
 ---     local result, status = one:finish()              -- its result message, and how it ended
 ---
---- Reports are read and acknowledged while one of them is waited for (`finish`, `serve`).
+--- Reports are read and acknowledged while one of them is waited for (`finish`, `serve`). `one.answers`
+--- may hold a function by what is reported (`t`), that gives the fields of the answer, or nil for none
+--- yet; `one:answer(ack, fields)` gives it later.
 
 local json = require "json"
 local proc = require "proc"
@@ -36,7 +38,7 @@ function attempt:start(job)
   for key, value in pairs(job) do given[key] = value end
   handle:write(json.encode(given) .. "\n", 10, 4)
   return setmetatable({ handle = handle, text = "", printed = "", outputs = {}, sessions = {}, logs = {}, ended = {}, acks = true,
-    number = job.attempt }, One)
+    answers = {}, number = job.attempt }, One)
 end
 
 local function take(self, line)
@@ -48,7 +50,18 @@ local function take(self, line)
       backend_start = m.backend_start, attempt = self.number })
   end
   if m.t == "result" then self.result = m end
-  if m.ack and self.acks then pcall(self.handle.write, self.handle, json.encode { ack = m.ack } .. "\n", 1, 4) end
+  if not m.ack or not self.acks then return end
+  local answer = self.answers[m.t]
+  local fields = {}
+  if answer then fields = answer(m) end
+  if fields then self:answer(m.ack, fields) end
+end
+
+--- Answers a report.
+function One:answer(ack, fields)
+  local line = { ack = ack }
+  for key, value in pairs(fields) do line[key] = value end
+  pcall(self.handle.write, self.handle, json.encode(line) .. "\n", 1, 4)
 end
 
 -- Takes what there is; false when there is no more for now.

@@ -119,6 +119,24 @@ local EVENTS = {
   { event = "node", node = "a", state = "success", attempt = 2, started = 0, ended = 5000, rows = 9 },
 }
 
+function TestProgress.test_a_load_that_takes_objects_says_so_while_the_extract_runs()
+  for _, prefix in ipairs { "", "sub / " } do
+    local a, b = prefix .. "a", prefix .. "b"
+    local events = { { event = "node", node = a, state = "running", attempt = 1, started = 0 },
+      { event = "node", node = b, state = "running", attempt = 1, started = 0, feeds_on = "a" } }
+    local d = progress.new { flow = "f", run = "R", nodes = { { name = a }, { name = b } }, manner = "quiet",
+      clock = function() return 0 end, wall = function() return 0 end }
+    for _, event in ipairs(events) do d:event(event) end
+    lu.assertEquals(d.by_name[b].detail, "takes objects while 'a' runs")
+    d:event { event = "progress", node = b, rows = 5 }
+    lu.assertEquals(d.by_name[b].detail, "takes objects while 'a' runs")
+    d:event { event = "node", node = a, state = "success", attempt = 1, started = 0, ended = 9 }
+    lu.assertNil(d.by_name[b].detail)
+  end
+  lu.assertStrContains(display("plain", { { event = "node", node = "b", state = "running", attempt = 2, started = 0,
+    feeds_on = "a" } }), "b: running, attempt 2, takes objects while 'a' runs\n")
+end
+
 function TestProgress.test_nodes_of_a_subflow_stand_below_their_parent()
   local d = progress.new { flow = "f", run = "R", nodes = { { name = "a" }, { name = "b" } }, manner = "quiet",
     clock = function() return 0 end, wall = function() return 0 end }

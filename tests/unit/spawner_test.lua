@@ -1,6 +1,7 @@
 --- spawner: children started ahead, by version and bounded; jobs, reports and answers.
 --- The processes are fakes that remember what was done to them.
 
+local errors = require "tidemill.errors"
 local json = require "json"
 local lu = require "luaunit"
 
@@ -12,6 +13,7 @@ local function handle(options)
   local h = { options = options, written = {} }
   function h.write(_, bytes, _, fd)
     if h.gone then error "closed" end
+    if h.full then error(errors.new("timeout", "the pipe is full"), 0) end
     h.written[#h.written + 1] = { fd = fd, line = bytes }
   end
   function h.close() h.closed = true end
@@ -169,6 +171,35 @@ function TestSpawner.test_an_answer_is_a_line_and_never_raises()
   lu.assertEquals(launched[1].written[2], { fd = 4, line = '{"ack":1}\n' })
   launched[1].gone = true
   child:reply '{"ack":2}'
+end
+
+function TestSpawner.test_answers_wait_for_a_full_pipe_and_come_whole_and_in_order()
+  local s = new()
+  local child = s:start(run "a", { n = 1 })
+  local h, long = launched[1], ("x"):rep(10000)
+  h.full = true
+  child:reply "one"
+  child:reply(long)
+  s:poll(0)
+  lu.assertEquals(#h.written, 1) -- the job
+  h.full = false
+  s:poll(0)
+  local bytes = {}
+  for i = 2, #h.written do
+    bytes[#bytes + 1] = h.written[i].line
+    lu.assertTrue(#h.written[i].line <= 4096)
+  end
+  lu.assertEquals(table.concat(bytes), "one\n" .. long .. "\n")
+  lu.assertEquals({ #child.unread, h.written[2].fd }, { 0, 4 })
+end
+
+function TestSpawner.test_a_child_that_no_longer_reads_gets_nothing_more()
+  local s = new()
+  local child = s:start(run "a", {})
+  launched[1].gone = true
+  child:reply "one"
+  child:reply "two"
+  lu.assertEquals({ #launched[1].written, #child.unread }, { 1, 0 })
 end
 
 os.exit(lu.LuaUnit.run())

@@ -41,6 +41,20 @@ end
 
 function TestWhy:waits(id, limits) return why.waits(self.store, self.store:run(id), limits) end
 
+function TestWhy:test_a_load_that_takes_objects_while_its_extract_runs()
+  local nodes = { { name = "x", kind = "extract", after = {} },
+    { name = "l", kind = "load", after = { "x" }, pipeline = "x" } }
+  self.store:save_source("p", { flow = "p", nodes = nodes }, {})
+  local id = self:claimed { flow = "p", version = "p", nodes = nodes }
+  self.store:begin_attempt(id, "x", 1)
+  lu.assertEquals(self:waits(id), { "node 'l' waits for 'x' (running); it takes the objects of 'x' meanwhile if a place"
+    .. " is free" })
+  self.store:begin_attempt(id, "l", 1)
+  lu.assertEquals(self:waits(id), { "node 'l' takes the objects of 'x' while that runs" })
+  self.store:end_attempt(id, "x", 1, { state = "success", node_state = "success" })
+  lu.assertEquals(self:waits(id), {})
+end
+
 function TestWhy:test_a_queued_run_without_a_serve()
   lu.assertEquals(self:waits(self:run()), { "a live 'tidemill serve': none is on this store" })
 end
