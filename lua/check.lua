@@ -5,6 +5,7 @@
 --- usage error, sorted by place; what is odd but may be meant goes to `model.warnings`.
 
 local condition = require "tidemill.condition"
+local deliveries = require "tidemill.deliveries"
 local errors = require "tidemill.errors"
 local graph = require "tidemill.graph"
 local kinds = require "tidemill.kinds"
@@ -398,10 +399,26 @@ local function check_nodes(built)
   end
 end
 
--- Which loads take objects while their extract runs; one that is told to and cannot is a fault.
-local function check_pipelines(built)
+-- An increment that holds rows of the last one again, by its overlap, must not be added to a table.
+local function check_overlap(built, node)
+  local watermark = node.kind == "extract" and node.spec.query and node.spec.watermark
+  if not watermark or not watermark.overlap then return end
+  for _, load in ipairs(deliveries.loads(built, node)) do
+    if load.spec.mode == "append" then
+      model.complain(built, node, model.line_of(built, node, "watermark"),
+        ("node '%s' reads a query with an overlap, and load '%s' would append its rows twice"):format(node.name,
+          load.name), "let the load say mode = \"merge\", or let the extract name a table")
+    end
+  end
+end
+
+-- What is known of data and their ways: which loads take objects while their extract runs (one that is told
+-- to and cannot is a fault), and which deliver an increment.
+local function check_ways(built)
   for _, node in ipairs(built.nodes) do
     local reason
+    check_overlap(built, node)
+    node.delivered_by = deliveries.names(built, node)
     node.pipeline, reason = pipelined.source(built, node)
     node.no_pipeline = reason
     if node.kind == "load" and node.spec.pipeline and reason then
@@ -472,7 +489,7 @@ function check.flow(path, opts)
   check_hooks(built)
   if not opts.text then check_others(built, opts) end
   check_nodes(built)
-  if #built.problems == 0 then check_pipelines(built) end
+  if #built.problems == 0 then check_ways(built) end
   if #built.problems == 0 then check_encoding(built) end
   if #built.problems > 0 then error(errors.of_problems(built.problems), 0) end
   return built

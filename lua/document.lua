@@ -98,7 +98,8 @@ local function node_of(node)
     retry_delay = node.retry_delay, backoff = node.backoff, timeout = node.timeout, max_wait = node.max_wait,
     deadline = node.deadline, priority = node.priority,
     pool = node.pool or connection_of(node), allow_failure = node.allow_failure, trigger = node.trigger,
-    pipeline = node.pipeline, exactly_once = node.kind == "load" or node.spec.exactly_once == true, hash = node_hash(node) }
+    pipeline = node.pipeline, delivered_by = node.delivered_by and list(node.delivered_by),
+    exactly_once = node.kind == "load" or node.spec.exactly_once == true, hash = node_hash(node) }
 end
 
 -- ---- variables ----

@@ -30,6 +30,7 @@ local model = {}
 ---@field spec table           the fields of its kind, with defaults
 ---@field pipeline? string     of a load: the extract whose objects it takes while that runs; set by
 ---lua/check.lua, and for another load `no_pipeline`: why not
+---@field delivered_by? string[]  of an extract with a watermark: the loads that deliver it; set by lua/check.lua
 
 ---@class tidemill.Schedule
 ---@field kind? "cron"|"every"|"once"|"event"

@@ -220,6 +220,32 @@ function Context:earlier()
   return list
 end
 
+-- ---- facts: what a node keeps from run to run (lua/state/facts.lua) ----
+
+--- What earlier runs of this node have kept under a name; nil if nothing.
+---@param name string  small letters
+---@return string?
+function Context:fact(name) return self:call { t = "fact", name = name }.value end
+
+--- Keeps a text of at most 1 MiB under a name. It becomes a fact at its moment; if that does not come, it
+--- never does. Nil takes it back.
+---@param name string  small letters
+---@param value? string
+---@param opts {when: "done"|"delivered"}  done: with this node's success; delivered: when all loads of what it
+---made have succeeded
+function Context:keep(name, value, opts)
+  crash.point "node.keep.before"
+  local answer = self:call { t = "keep", name = name, value = value, moment = opts.when }
+  if answer.refused then error(("fact '%s' was refused: %s"):format(name, answer.refused), 2) end
+  crash.point "node.keep.after"
+end
+
+--- Takes the window of this node's increment (lua/state/facts.lua).
+---@param name string
+---@param settled? {run: string, node: string, delivered: boolean}[]
+---@return {busy: string?, busy_state: string?, left: tidemill.Left[]?, value: string?, own: string?}
+function Context:window(name, settled) return self:call { t = "window", name = name, settled = settled } end
+
 local END_SECONDS = 30
 
 --- Ends a session on a server, and waits until it is gone. Sessions of which the server does not

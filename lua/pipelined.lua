@@ -22,7 +22,12 @@ local function place_of(built, node, moment)
   return (variables.fill(text, scope.value_of):gsub("/$", "")), scope.used
 end
 
-local function same_place(built, a, b)
+--- Whether two nodes name the same place, at any time.
+---@param built tidemill.Model
+---@param a tidemill.Node
+---@param b tidemill.Node
+---@return boolean
+function pipelined.same_place(built, a, b)
   for _, sample in ipairs(SAMPLES) do
     local moment = variables.moment(sample, built.timezone)
     if place_of(built, a, moment) ~= place_of(built, b, moment) then return false end
@@ -49,7 +54,7 @@ local function other_data(built, node, extract)
   local before = graph.upstream(built.nodes, node.name)
   for _, other in ipairs(built.nodes) do
     if before[other.name] and other ~= extract and (other.kind == "extract" or other.spec.extracted)
-      and same_place(built, other, node) then return other end
+      and pipelined.same_place(built, other, node) then return other end
   end
 end
 
@@ -70,7 +75,7 @@ local function look(built, node)
   if not extract then return nil, missing end
   if node.trigger ~= "all_success" then return nil, ("its trigger is %s"):format(node.trigger) end
   if node.when then return nil, "it has a 'when'" end
-  if not same_place(built, extract, node) then
+  if not pipelined.same_place(built, extract, node) then
     return nil, ("'%s' writes to %s, and it reads %s"):format(extract.name, extract.spec.to, node.spec.from)
   end
   local other = other_data(built, node, extract)

@@ -24,6 +24,7 @@ local PARTS = {
   "attempts",  -- what the executor of a run records
   "backfills", -- many runs at once, and successes without one
   "claims",    -- handing runs to runners
+  "facts",     -- what nodes keep from run to run
   "gc",        -- forgetting
   "look",      -- reading
   "notices",   -- the outbox of hooks

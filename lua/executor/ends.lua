@@ -89,6 +89,7 @@ function ends.succeed(ex, record, status)
   local result = record.result or {}
   local what = ended(record, status, "success", "success")
   what.outputs, what.message = record.outputs, result.closed
+  what.facts = record.kind == "extract" or record.kind == "load"
   ex.store:end_attempt(ex.id, record.name, record.attempt, what)
   ends.detach(ex, record)
   record.state, record.closed, record.message, record.lost = "success", result.closed, result.closed, 0

@@ -1,10 +1,11 @@
---- What the process of an attempt reports: progress, logs, outputs, sessions, sealed objects, its
---- result.
+--- What the process of an attempt reports: progress, logs, outputs, sessions, sealed objects,
+--- facts, its result.
 ---
 --- The process runs the flow author's code, so a message may hold anything: what is not as it
 --- should be is put in the attempt's log and has no effect. A message that carries `ack` is
 --- answered once the store has it: {ack = number}, with what was asked for, or with `refused`.
 
+local crash = require "tidemill.crash"
 local ends = require "tidemill.executor.ends"
 local json = require "json"
 local logs = require "tidemill.executor.logs"
@@ -71,6 +72,37 @@ function on.earlier(ex, record, m)
   if last ~= nil and (type(last) ~= "table" or not count_or(last.attempt) or not count_or(last.n)) then return false end
   local limit = math.min(math.max(count_or(m.limit, 1), 1), MOST_EARLIER)
   return { objects = json.array(ex.store:earlier_objects(ex.id, record.name, record.attempt, last, limit)) }
+end
+
+-- ---- facts ----
+
+local MOST_FACT = 1 << 20
+local MOMENTS = { done = true, delivered = true }
+
+local function is_fact_name(name) return type(name) == "string" and name:match "^%l+$" ~= nil and #name < 64 end
+
+function on.fact(ex, record, m)
+  if not is_fact_name(m.name) then return false end
+  local fact = ex.store:fact(ex.run.flow, record.name, m.name)
+  return { value = fact and fact.value }
+end
+
+function on.keep(ex, record, m)
+  if not is_fact_name(m.name) or not MOMENTS[m.moment] or m.value ~= nil and type(m.value) ~= "string"
+    or m.value and #m.value > MOST_FACT then return false end
+  crash.point "runner.keep.before"
+  ex.store:keep_fact(ex.id, record.name, record.attempt, m.name, m.value, m.moment)
+  crash.point "runner.keep.after"
+  return true
+end
+
+function on.window(ex, record, m)
+  if not is_fact_name(m.name) or m.settled ~= nil and type(m.settled) ~= "table" then return false end
+  for _, one in ipairs(m.settled or {}) do
+    if type(one) ~= "table" or type(one.run) ~= "string" or type(one.node) ~= "string"
+      or type(one.delivered) ~= "boolean" then return false end
+  end
+  return ex.store:take_window(ex.id, record.name, record.attempt, m.name, m.settled)
 end
 
 local function message(ex, record, m)

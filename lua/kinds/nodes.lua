@@ -8,6 +8,7 @@
 
 local read_part = require "tidemill.kinds.part"
 local checks = require "tidemill.kinds.checks"
+local increment = require "tidemill.kinds.increment"
 local split = require "tidemill.kinds.split"
 local suggest = require "tidemill.suggest"
 local target = require "tidemill.kinds.target"
@@ -71,6 +72,8 @@ nodes.fields = {
     columns = { type = "strings" },
     verify = checks.verify,
     on_drift = checks.on_drift,
+    watermark = increment.watermark,
+    since = increment.since,
   },
   load = {
     from = { type = "location", required = true },
@@ -296,6 +299,7 @@ end
 function finish.extract(spec, report)
   checks.finish_extract(spec, report)
   split.finish(spec, report)
+  increment.finish(spec, report)
   if (spec.query == nil) == (spec.table == nil) then
     report(spec.query and "query" or nil, spec.query and "has both query and table" or "needs a query or a table",
       "give one of query and table")

@@ -112,6 +112,7 @@ end
 ---@field outputs? table<string, any>  kept if the attempt succeeded
 ---@field decision? {what: string, reason: string}
 ---@field unbegun? boolean    the attempt never began: this makes its row
+---@field facts? boolean      the node's success may make facts of what was kept
 ---@field withdrawn? boolean  the node waits again, and the attempt counts for no retry
 
 local function keep_outputs(self, run, node, outputs)
@@ -150,7 +151,10 @@ function attempts:end_attempt(run, node, attempt, ended)
       ended.withdrawn and 1 or 0, run, node)
     if ended.state == "success" then keep_outputs(self, run, node, ended.outputs) end
     if ended.decision then self:decide_in(run, node, ended.decision.what, ended.decision.reason) end
-    if ended.node_state == "success" then event_of(self, run, node) end
+    if ended.node_state == "success" then
+      if ended.facts then self:deliver_in(run, node) end
+      event_of(self, run, node)
+    end
   end)
   crash.point "runner.end.after"
 end
@@ -262,6 +266,7 @@ function attempts:end_run(run, result)
       self:add_notices_in(row, document and document.hooks, NOTICE[result.state])
     end
     if result.state == "success" then
+      if result.sealed then self:deliver_in(run) end
       self:add_event_in(row, "")
       if result.sealed then self:forget_objects_in(run) end
     end

@@ -21,7 +21,8 @@ end
 
 local DRY = {} -- raised to roll back
 
---- Removes what ended before now minus `keep_ms`: runs with all that belongs to them, slots,
+--- Removes what ended before now minus `keep_ms`: runs with all that belongs to them (but one with an
+--- increment of which nobody knows whether it was delivered), slots,
 --- events, runners; then versions that are neither live nor among the newest of their flow, and
 --- sources, that nothing refers to any more.
 ---@param options {keep_ms: integer, dry_run: boolean?}  dry_run: everything is put back
@@ -43,7 +44,9 @@ function gc:gc(options)
     AND NOT EXISTS (SELECT 1 FROM runs c WHERE c.parent_run = runs.id
       AND c.state IN ('queued', 'running', 'paused'))
     AND NOT EXISTS (SELECT 1 FROM runs p WHERE p.id = runs.parent_run
-      AND p.state IN ('queued', 'running', 'paused')) ORDER BY created_at]], before, before)
+      AND p.state IN ('queued', 'running', 'paused'))
+    AND NOT EXISTS (SELECT 1 FROM pending_facts f WHERE f.run_id = runs.id AND f.value IS NOT NULL)
+    ORDER BY created_at]], before, before)
   for _, row in ipairs(self.db:query "SELECT flow, cursor_at FROM flows") do -- behind the cursor only
     counts.slots = counts.slots + remove(self, "DELETE FROM slots WHERE (flow, schedule, slot_at) IN",
       "SELECT flow, schedule, slot_at FROM slots WHERE flow = ? AND slot_at < ? AND created_at < ?",

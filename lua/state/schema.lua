@@ -342,11 +342,12 @@ return {
     PRIMARY KEY (flow, node, name)
   );
 
-  CREATE TABLE pending_facts (      -- become node_facts once what the node made is delivered
+  CREATE TABLE pending_facts (      -- become node_facts at their moment (lua/state/facts.lua)
     run_id  TEXT NOT NULL,
     node    TEXT NOT NULL,
     name    TEXT NOT NULL,
-    value   TEXT NOT NULL,
+    moment  TEXT NOT NULL,          -- done, delivered
+    value   TEXT,                   -- NULL: the run has the window, and nothing in it yet
     attempt INTEGER NOT NULL,
     PRIMARY KEY (run_id, node, name),
     FOREIGN KEY (run_id, node) REFERENCES nodes (run_id, node) ON DELETE CASCADE
