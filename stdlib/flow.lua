@@ -198,9 +198,21 @@ local flow = {}
 ---@field into string   "schema.table" or "table", which must exist unless `create` makes it
 ---@field columns? string[]|table<string, string>  the target's columns in the order of the
 ---source's, or a map from source to target names (default: by equal names)
----@field mode? "append"|"create"  append rows (default), or into a table that this load makes or that is empty
----@field jobs? integer  objects loaded side by side, 1 to 8 (default 1). With one the load is a single transaction;
----with more each object is one, so readers see the table fill, and a load that failed goes on where it stopped
+---@field mode? "append"|"create"|"replace"|"replace_where"|"merge"  append rows (default), or into a table that this
+---load makes or that is empty; replace all rows; replace those of `where`; or update and insert by `keys`. Names of
+---columns below are those of the table. See `tidemill help loads`
+---@field where? string  replace_where: an SQL condition, such as "day = '${bizdate}'". Rows of it go, and all that are
+---loaded must satisfy it
+---@field keys? string|string[]  merge: the columns that tell which row is which; none may be NULL
+---@field order_by? string|string[]  merge: of several rows of one key the one greatest in these columns wins (NULL
+---is least), and of equal ones the last in order of objects and lines (default: that order alone)
+---@field delete_when? string  merge: an SQL condition for rows that delete those of their key, such as "op = 'D'". A
+---column that only it or order_by names need not be in the table
+---@field delete? boolean  replace: DELETE the rows instead of TRUNCATE. Readers of the table go on, and see the old
+---rows until the load commits; TRUNCATE waits for them and shuts them out till then (default false)
+---@field jobs? integer  objects loaded side by side, 1 to 8 (default 1). With one an append is a single transaction;
+---with more each object is one, so readers see the table fill, and a load that failed goes on where it stopped.
+---Other modes then gather rows in a staging table and publish them in one transaction
 ---@field pipeline? boolean  takes the objects while the extract right before it still runs, and commits once that has
 ---succeeded (default: true where it can be: one extract in `after`, to the same place; no `when`, no other trigger)
 ---@field create? boolean|flow.Create  makes the table if it is not there, and its schema, with the names and types of
@@ -402,7 +414,7 @@ function flow.sql(name) return head_of("flow.sql", "sql", name, place()) end
 ---@return fun(fields: flow.ExtractFields): flow.Node
 function flow.extract(name) return head_of("flow.extract", "extract", name, place()) end
 
---- Declares a node that appends what an extract wrote to a table, each object once:
+--- Declares a node that puts what an extract wrote into a table, each row once:
 --- `flow.load "name" { from = "lake:path/", on = "adbpg", into = "t" }`.
 ---@param name string  unique in the flow
 ---@return fun(fields: flow.LoadFields): flow.Node

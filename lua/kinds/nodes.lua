@@ -6,6 +6,7 @@
 --- refuses what does not go together, and brings short forms into the one form that bodies
 --- (lua/node/KIND.lua) know; `fields` are as written, faulty ones included.
 
+local modes = require "tidemill.kinds.modes"
 local read_part = require "tidemill.kinds.part"
 local checks = require "tidemill.kinds.checks"
 local increment = require "tidemill.kinds.increment"
@@ -80,7 +81,13 @@ nodes.fields = {
     on = DATABASE,
     into = { type = "relation", required = true },
     columns = { type = "columns" },
-    mode = { type = "choice", choices = { "append", "create" }, default = "append" },
+    mode = { type = "choice", default = "append",
+      choices = { "append", "create", "replace", "replace_where", "merge" } },
+    where = { type = "string" },
+    keys = { type = "strings", single = true, filled = true },
+    order_by = { type = "strings", single = true, filled = true },
+    delete_when = { type = "string" },
+    delete = { type = "boolean", default = false },
     jobs = { type = "integer", min = 1, max = 8, default = 1 },
     pipeline = { type = "boolean" },
     create = { type = "create" },
@@ -336,6 +343,7 @@ function finish.extract(spec, report)
 end
 
 function finish.load(spec, report)
+  modes.finish(spec, report)
   target.finish(spec, report)
   checks.finish_load(spec, report)
 end

@@ -1,19 +1,21 @@
 --- A load straight into its table: rows are there when their transaction commits.
 ---
---- One job: one transaction over all objects, which ends with the ledger's rows of the node and of its
---- objects. All or nothing.
+--- One job: one transaction, which removes what is replaced, takes all objects, and ends with the ledger's
+--- rows of the node and of its objects. All or nothing.
 ---
---- Several jobs: each object is a piece, committed with a ledger row of its own; the node's row is
+--- Several jobs, which only append: each object is a piece, committed with a ledger row of its own; the node's row is
 --- completed when all are there. Readers see the table fill. A load that failed goes on where it stopped,
 --- in the next attempt or after `tidemill restore`.
 ---
 --- While the extract still runs nothing is committed: each worker keeps its transaction open over its
 --- objects, until the manifest says that they count.
 
+local apply = require "tidemill.load.apply"
 local crash = require "tidemill.crash"
 local crew = require "tidemill.load.crew"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
+local publish = require "tidemill.load.publish"
 local pull = require "tidemill.load.pull"
 
 local direct = {}
@@ -37,19 +39,12 @@ local function fill(work, worker, whole)
   end
 end
 
--- The COMMIT of all of it.
-local function commit(work, conn, tx, more)
-  more.row_count, more.manifest = work.src.manifest.rows, work.src.manifest.id
-  crash.point "load.commit.before"
-  once.commit(work.ctx, work.spec.on, conn, tx, work.claim, more)
-  crash.point "load.commit.after"
-end
-
 local function close_all(workers)
   for _, worker in ipairs(workers) do worker.conn:close() end
 end
 
 local function in_pieces(work, conn)
+  work.sql = object.sql(work.target.into, work.target.list, work.src.head.format)
   local workers <close> = setmetatable({}, { __close = close_all })
   for i = 1, work.spec.jobs do
     workers[i] = { conn = work.ctx:postgres(work.spec.on, { session = "load" }), pieces = {} }
@@ -59,27 +54,31 @@ local function in_pieces(work, conn)
     if worker.tx then commit_pieces(work, worker) end
   end
   local tx <close> = conn:transaction { isolation = "read committed" }
-  commit(work, conn, tx, {})
+  apply.commit(work, conn, tx, false)
 end
 
+-- COPY may freeze rows of a table that this transaction has emptied, and see to the predicate itself.
 local function in_one(work, conn)
+  local spec = work.spec
+  work.sql = object.sql(work.target.into, work.target.list, work.src.head.format, {
+    freeze = spec.mode == "replace" and not spec.delete and not spec.reject and work.target:freezable(),
+    where = spec.where })
   local tx <close> = conn:transaction { isolation = "read committed" }
-  if work.spec.via then
+  apply.run(work, conn, publish.clear(apply.publication(work)))
+  if spec.via then
     pull.run(work, conn, work.target.into)
   else
     crew.run(1, function() fill(work, { conn = conn, tx = tx }, true) end, work.tick)
   end
-  if work.verify then
-    work.verify:target(work, conn, work.target.columns, { kind = "new", relation = work.target.into })
-  end
-  commit(work, conn, tx, { objects = function() return work.src:recorded() end })
+  work.counts.inserted = work.rows
+  apply.verify(work, conn)
+  apply.commit(work, conn, tx, true)
 end
 
 --- Loads all objects and commits.
 ---@param work load.Work
 ---@param conn pg.Conn  that holds the claim
 function direct.run(work, conn)
-  work.sql = object.sql(work.target.into, work.target.list, work.src.head.format)
   work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs)
   if work.spec.jobs > 1 then in_pieces(work, conn) else in_one(work, conn) end
 end

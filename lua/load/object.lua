@@ -9,6 +9,7 @@ local crash = require "tidemill.crash"
 local crew = require "tidemill.load.crew"
 local errors = require "tidemill.errors"
 local stream = require "stream"
+local text = require "tidemill.text"
 local zip = require "zip"
 
 local object = {}
@@ -19,9 +20,12 @@ local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 ---@param into string  the table, as SQL names it
 ---@param list string  its columns, quoted and with commas between
 ---@param format table  of the manifest
+---@param more? {freeze: boolean?, where: string?}  rows are frozen; rows outside are left out
 ---@return string
-function object.sql(into, list, format)
-  return ("COPY %s (%s) FROM STDIN %s"):format(into, list, copy.options(format, format.header))
+function object.sql(into, list, format, more)
+  local sql = ("COPY %s (%s) FROM STDIN %s"):format(into, list, copy.options(format, format.header))
+  if more and more.freeze then sql = sql:sub(1, -2) .. ", FREEZE true)" end
+  return more and more.where and ("%s WHERE (%s\n)"):format(sql, more.where) or sql
 end
 
 --- Divides the memory over so many objects at once.
@@ -70,7 +74,10 @@ function object.copy(work, conn, sql, one)
     error(rows, 0)
   end
   crash.point "load.copy.after"
-  if rows ~= one.rows then
+  if rows < one.rows and sql:find("WHERE", 1, true) and work.spec.where then
+    error(errors.new("data", ("object '%s': %s of %d outside of 'where'"):format(key,
+      text.count(one.rows - rows, "row"), one.rows), { hint = "nothing was loaded" }), 0)
+  elseif rows ~= one.rows then
     error(errors.new("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, one.rows)), 0)
   end
   work.rows, work.bytes, work.objects = work.rows + rows, work.bytes + one.raw_bytes, work.objects + 1

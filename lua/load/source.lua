@@ -160,12 +160,13 @@ function Source:listen()
   while self.feed and hear(self, 0) do end
 end
 
---- Iterates over all objects of the manifest for the ledger.
+--- Iterates over the objects of the manifest that the ledger does not have.
 ---@return fun(): ledger.Object?
 function Source:recorded()
   local next_object, _, _, reader = self.manifest:objects()
   return function()
-    local object = next_object()
+    local object
+    repeat object = next_object() until not object or not self.pieces[self.prefix .. object.key]
     return object and { key = self.prefix .. object.key, etag = object.etag, rows = object.rows }
   end, nil, nil, reader
 end

@@ -12,14 +12,17 @@ local target = {}
 ---@field source string  its name in the objects
 ---@field name string    its name in the table
 ---@field quoted string  the same for SQL
+---@field extra? string  its type, if the table lacks it and only a merge's order_by or delete_when want it
 
 ---@class load.Target
 ---@field into string   as the flow names it
 ---@field columns load.Column[]  in the order of the objects
----@field list string   the same, quoted and with commas between
----@field kind string   relkind: "r", "p", "f", "v" ...
----@field flavor string
----@field version integer
+---@field list string      the same, quoted and with commas between
+---@field filled string[]  those that the table has, quoted
+---@field kind string      relkind: "r", "p", "f", "v" ...
+---@field name string      its own name, quoted
+---@field flavor string    "postgresql" or "greenplum"
+---@field version integer  of the server
 ---@field oid integer
 local Target = {}
 Target.__index = Target
@@ -31,7 +34,8 @@ end
 -- What the table is, and its columns by name and in order.
 local function look(conn, into)
   local ok, relation = pcall(conn.one, conn,
-    "SELECT oid::bigint AS oid, relkind::text AS kind FROM pg_class WHERE oid = $1::regclass", into)
+    "SELECT oid::bigint AS oid, relkind::text AS kind, relname::text AS name FROM pg_class WHERE oid = $1::regclass",
+    into)
   if not ok then
     if errors.is(relation) and (relation.code == "42P01" or relation.code == "3F000") then
       relation.detail, relation.hint = nil, ("a load creates nothing: create table %s first"):format(into)
@@ -74,6 +78,48 @@ local function missing(spec, source, name, names)
       or "the table has: " .. table.concat(names, ", "))
 end
 
+-- Whether a merge wants a column only to decide by it.
+local function decides(spec, name)
+  for _, column in ipairs(spec.order_by or {}) do
+    if column == name then return true end
+  end
+  local plain = name:gsub("%W", "%%%0")
+  return spec.delete_when ~= nil and (spec.delete_when:find('"' .. name:gsub('"', '""') .. '"', 1, true)
+    or spec.delete_when:lower():find("%f[%w_]" .. plain .. "%f[^%w_]")) ~= nil
+end
+
+local function pair(self, spec, column, name, by_name, names)
+  local one = { source = column.name, name = name, quoted = pg.quote_ident(name) }
+  if not by_name[name] and decides(spec, name) then
+    one.extra = column.type
+  elseif not by_name[name] then
+    missing(spec, column.name, name, names)
+  elseif by_name[name].generated then
+    fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into),
+      "leave it out of what the extract reads")
+  else
+    table.insert(self.filled, one.quoted)
+  end
+  table.insert(self.columns, one)
+end
+
+-- What a merge goes by must be loaded.
+local function check_names(self, spec)
+  for _, field in ipairs { "keys", "order_by" } do
+    for _, name in ipairs(spec[field] or {}) do
+      local found, known = nil, {}
+      for i, column in ipairs(self.columns) do
+        known[i] = column.name
+        if column.name == name then found = field ~= "keys" or not column.extra end
+      end
+      if not found then
+        fail("usage", ("'%s' names '%s', which is no column of table %s that the objects have")
+          :format(field, name, spec.into), suggest.hint(name, known, "loaded"))
+      end
+    end
+  end
+end
+
 --- Reads what the table is, and pairs its columns with those of the objects. Raises not_found,
 --- and data or usage for columns that do not fit.
 ---@param conn pg.Conn
@@ -82,24 +128,41 @@ end
 ---@return load.Target
 function target.open(conn, spec, head)
   local relation, by_name, names = look(conn, spec.into)
+  local self = setmetatable({ into = spec.into, oid = relation.oid, kind = relation.kind, columns = {}, filled = {},
+    name = pg.quote_ident(relation.name), flavor = conn:flavor(), version = conn:server_version() }, Target)
   check_mapping(spec, head)
-  local mapping, columns, quoted, taken = spec.columns or {}, {}, {}, {}
+  local mapping, taken, quoted = spec.columns or {}, {}, {}
   for i, column in ipairs(head.columns) do
     local name = mapping[column.name] or mapping[i] or column.name
-    if not by_name[name] then
-      missing(spec, column.name, name, names)
-    elseif by_name[name].generated then
-      fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into),
-        "leave it out of what the extract reads")
-    elseif taken[name] then
+    if taken[name] then
       fail("usage", ("columns '%s' and '%s' would both go into '%s'"):format(taken[name], column.name, name))
     end
     taken[name] = column.name
-    quoted[i] = pg.quote_ident(name)
-    columns[i] = { source = column.name, name = name, quoted = quoted[i] }
+    pair(self, spec, column, name, by_name, names)
+    quoted[i] = self.columns[i].quoted
   end
-  return setmetatable({ into = spec.into, oid = relation.oid, kind = relation.kind, columns = columns,
-    list = table.concat(quoted, ", "), flavor = conn:flavor(), version = conn:server_version() }, Target)
+  check_names(self, spec)
+  self.list = table.concat(quoted, ", ")
+  return self
+end
+
+--- Whether LOCK TABLE takes it.
+---@return boolean
+function Target:lockable() return self.kind == "r" or self.kind == "p" end
+
+--- Whether COPY may freeze rows, once it is truncated in the same transaction.
+---@return boolean
+function Target:freezable() return self.kind == "r" and self.flavor == "postgresql" end
+
+--- Whether a unique index keeps rows apart by these columns, or fewer.
+---@param conn pg.Conn
+---@param keys string[]
+---@return boolean
+function Target:is_unique(conn, keys)
+  return conn:value([[SELECT count(*) FROM pg_index i WHERE i.indrelid = $1::oid AND i.indisunique
+    AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_attribute a
+      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND NOT a.attname::text = ANY ($2::text[]))]],
+    self.oid, keys) > 0
 end
 
 return target

@@ -3,8 +3,9 @@
 ---   claim -> objects -> [decompress] -> COPY table (columns) FROM STDIN -> ledger, COMMIT
 ---
 --- The pieces, each a module in lua/load: `source` gives the objects, of a manifest or of an extract
---- that still runs; `create` makes the table, `target` knows it; `object` loads one; `crew` runs several side by side;
---- `direct` fills the table itself.
+--- that still runs; `create` makes the table, `target` knows it; `object` loads one; `crew` runs several side by
+--- side; `direct` fills the table itself, `staged` a staging table (`stage`) from which one transaction publishes
+--- by the SQL of `publish`.
 ---
 --- Whatever commits rows also writes the target's ledger, in the same transaction: a repeated attempt
 --- loads nothing that was committed, and one that was taken over commits nothing. A missing,
@@ -12,9 +13,11 @@
 
 local create = require "tidemill.load.create"
 local direct = require "tidemill.load.direct"
+local errors = require "tidemill.errors"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
 local source = require "tidemill.load.source"
+local staged = require "tidemill.load.staged"
 local target = require "tidemill.load.target"
 local text = require "tidemill.text"
 local verify = require "tidemill.load.verify"
@@ -31,12 +34,23 @@ local verify = require "tidemill.load.verify"
 ---@field rows integer       loaded by this attempt so far; so `bytes` (before compression) and `objects`
 ---@field bytes integer
 ---@field objects integer
+---@field counts table<string, integer>  rows "inserted", "updated", "deleted" in the target; "replaced" by later ones
+---of their key, in a merge
 ---@field tick fun()         called some times a second while streams move
+
+-- A restored run may go on with another version of the flow.
+local function refuse_pieces(spec, begun)
+  if spec.mode == "append" or begun.count == 0 then return end
+  error(errors.new("conflict", ("%s of this load, as it was when it began, are appended and committed"):format(
+    text.count(begun.count, "object")), { hint = "rerun, or restore in the mode it began with" }), 0)
+end
 
 local function perform(ctx, spec, conn, claim)
   local begun = claim:begun(conn)
+  refuse_pieces(spec, begun)
   local src = source.open(ctx, spec, begun)
-  local work = { ctx = ctx, spec = spec, claim = claim, src = src, running = {}, rows = 0, bytes = 0, objects = 0 }
+  local work = { ctx = ctx, spec = spec, claim = claim, src = src, running = {}, counts = {}, rows = 0, bytes = 0,
+    objects = 0 }
   function work.tick()
     src:listen()
     object.progress(work)
@@ -44,8 +58,18 @@ local function perform(ctx, spec, conn, claim)
   create.ensure(ctx, conn, spec, src.head, begun)
   work.verify = verify.open(spec, src.head)
   work.target = target.open(conn, spec, src.head)
-  direct.run(work, conn)
+  if staged.wanted(work) then staged.run(work, conn) else direct.run(work, conn) end
   return work
+end
+
+-- What became of the rows, unless they are all new ones.
+local function told(counts)
+  local parts = {}
+  for _, what in ipairs { "inserted", "updated", "deleted", "replaced" } do
+    if (counts[what] or 0) > 0 then parts[#parts + 1] = ("%d %s"):format(counts[what], what) end
+  end
+  if not (counts.updated or counts.deleted or counts.replaced) then return "" end
+  return ": " .. table.concat(parts, ", ")
 end
 
 ---@param ctx tidemill.Context
@@ -63,7 +87,8 @@ return function(ctx, spec)
   if not ok then error(work, 0) end
   local rows = work.src.manifest.rows
   ctx:progress { rows = rows, bytes = work.src.manifest.raw_bytes, done = true }
-  ctx:log("info", "%s of %s into %s", text.count(work.rows, "row"), text.count(work.objects, "object"), spec.into)
+  ctx:log("info", "%s of %s into %s%s", text.count(work.rows, "row"), text.count(work.objects, "object"), spec.into,
+    told(work.counts))
   ctx:output("rows", rows)
   if work.verify and ctx.report then ctx:report("verify", work.verify.report) end
 end

@@ -32,7 +32,7 @@ function TestModel.test_defaults_and_units_are_settled()
   lu.assertEquals(e.after, { "a" })
   lu.assertEquals(e.spec, { from = "rds", table = "t", to = "lake:p/", format = "csv", delimiter = ",", quote = '"',
     escape = '"', null = "", header = false, encoding = "UTF8", compress = "none" })
-  lu.assertEquals(l.spec, { from = "lake:p/", on = "adbpg", into = "t", mode = "append" })
+  lu.assertEquals(l.spec, { from = "lake:p/", on = "adbpg", into = "t", mode = "append", jobs = 1, delete = false })
 end
 
 function TestModel.test_nodes_may_come_in_lists_and_name_each_other_by_value()
