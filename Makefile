@@ -93,7 +93,7 @@ asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undef
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
 lint: ; +@$(SETUP) build lint && tests/lint
 fuzz: ; +@$(SETUP) build lint && tests/fuzz/run
-bench: setup-bench all fdw ; @tests/bench/run $(B)
+bench: setup-bench all fdw ; @tests/bench/run $(B) $(T)
 demo: setup-demo all $(if $(FDW),fdw) ; @tests/demo$(if $(FDW),_fdw) $(B)
 
 format:
