@@ -12,8 +12,9 @@ local crew = {}
 
 local TICK_SECONDS = 0.25
 
---- Waits, in a worker, for a job to end or a descriptor to be readable, while others go on. Several
---- may wait for one descriptor: who comes first takes what is there, so each looks and waits again.
+--- Waits, in a worker, for a job to end or a descriptor to be readable, while others go on. For a
+--- descriptor it also returns now and then: another worker may have taken what was there, or have learnt of
+--- something that concerns all. So each looks, and waits again.
 ---@param what stream.Job|integer
 function crew.await(what) coroutine.yield(what) end
 
@@ -44,10 +45,11 @@ local function go_on_all(waiting, threads, tick)
   while next(waiting) do
     local ready = {}
     for _, what in ipairs(stream.wait(awaited(waiting), TICK_SECONDS)) do ready[what] = true end
-    for _, thread in ipairs(threads) do
-      if waiting[thread] ~= nil and ready[waiting[thread]] then go_on(waiting, thread) end
-    end
     if tick then tick() end
+    for _, thread in ipairs(threads) do
+      local what = waiting[thread]
+      if what ~= nil and (ready[what] or type(what) == "number") then go_on(waiting, thread) end
+    end
   end
 end
 

@@ -8,7 +8,8 @@
 --- in the next attempt or after `tidemill restore`.
 ---
 --- While the extract still runs nothing is committed: each worker keeps its transaction open over its
---- objects, until the manifest says that they count.
+--- objects, until the manifest says that they count. (A worker that waits for a row of another, because of a unique
+--- index or a trigger, waits until then.)
 
 local apply = require "tidemill.load.apply"
 local crash = require "tidemill.crash"
@@ -37,6 +38,7 @@ local function fill(work, worker, whole)
       if work.src.manifest then commit_pieces(work, worker) end
     end
   end
+  if #worker.pieces > 0 then commit_pieces(work, worker) end
 end
 
 local function close_all(workers)
@@ -50,9 +52,6 @@ local function in_pieces(work, conn)
     workers[i] = { conn = work.ctx:postgres(work.spec.on, { session = "load" }), pieces = {} }
   end
   crew.run(#workers, function(i) fill(work, workers[i], false) end, work.tick)
-  for _, worker in ipairs(workers) do
-    if worker.tx then commit_pieces(work, worker) end
-  end
   local tx <close> = conn:transaction { isolation = "read committed" }
   apply.commit(work, conn, tx, false)
 end
@@ -68,7 +67,7 @@ local function in_one(work, conn)
   if spec.via then
     pull.run(work, conn, work.target.into)
   else
-    crew.run(1, function() fill(work, { conn = conn, tx = tx }, true) end, work.tick)
+    crew.run(1, function() fill(work, { conn = conn, tx = tx, pieces = {} }, true) end, work.tick)
   end
   work.counts.inserted = work.rows
   apply.verify(work, conn)
