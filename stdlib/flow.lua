@@ -189,7 +189,7 @@ local flow = {}
 ---@field max? integer     rows; one more fails the load (default: no limit)
 ---@field percent? number  of all rows of the load; more fail it (default: no limit)
 ---@field to string        "connection:path/" where they are written, as csv with a manifest, so that a load can read
----them: object, line, sqlstate, message, column, record
+---them: object, line, sqlstate, message, column_name, record, record_bytes; see `tidemill help checks`
 
 ---@class flow.LoadFields : flow.NodeFields
 ---@field from string   "connection:path/" in an object store: what an extract of this run wrote there, else

@@ -464,7 +464,7 @@ end
 local FIXED = {
   sql = { "rows" },
   extract = { "manifest", "rows", "objects", "bytes", "report" },
-  load = { "rows" },
+  load = { "rows", "rejected", "rejects" },
   loop = { "rows", "iterations" },
   branch = { "result" },
   check = { "passed", "warned", "failed", "violations", "report" },

@@ -52,14 +52,18 @@ function apply.run(work, conn, list)
   end
 end
 
--- The rows of the target that are this load's.
-local function scope_of(p)
+-- The rows of the target that are this load's, and how to ask for those that should be there, unless
+-- they are just the objects'. Nil where nobody can tell them: on Greenplum a transaction's rows.
+local function scope_of(p, lacks)
+  local winners = p.stage and lacks and publish.winners(p)
   if p.mode == "merge" then
     return { kind = "keys", relation = p.into, keys = p.keys, winners = publish.winners(p) }
   elseif p.mode == "replace_where" then
-    return { kind = "where", relation = p.into, where = p.where }
+    return { kind = "where", relation = p.into, where = p.where, winners = winners }
+  elseif p.mode == "append" and p.flavor == "greenplum" then
+    return nil
   end
-  return { kind = p.mode == "replace" and "all" or "new", relation = p.into }
+  return { kind = p.mode == "replace" and "all" or "new", relation = p.into, winners = winners }
 end
 
 --- Compares what the target has with the source, if the flow asks for that.
@@ -72,7 +76,8 @@ function apply.verify(work, conn, p)
   for _, column in ipairs(work.target.columns) do
     if not column.extra then columns[#columns + 1] = column end
   end
-  work.verify:target(work, conn, columns, scope_of(p or apply.publication(work)))
+  local scope = scope_of(p or apply.publication(work), #columns < #work.target.columns)
+  if scope then work.verify:target(work, conn, columns, scope) end
 end
 
 --- Writes the ledger and commits.
@@ -82,8 +87,11 @@ end
 ---@param objects boolean  those of the manifest get their rows now
 function apply.commit(work, conn, tx, objects)
   local m = work.src.manifest
+  local rejects = work.reject
+  if rejects then rejects:commit(work) end
   crash.point "load.commit.before"
-  once.commit(work.ctx, work.spec.on, conn, tx, work.claim, { row_count = m.rows, manifest = m.id,
+  once.commit(work.ctx, work.spec.on, conn, tx, work.claim, { manifest = m.id,
+    row_count = m.rows - (rejects and rejects.count or 0),
     objects = objects and function() return work.src:recorded() end or nil })
   crash.point "load.commit.after"
 end

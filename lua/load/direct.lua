@@ -61,7 +61,7 @@ local function in_one(work, conn)
   local spec = work.spec
   work.sql = object.sql(work.target.into, work.target.list, work.src.head.format, {
     freeze = spec.mode == "replace" and not spec.delete and not spec.reject and work.target:freezable(),
-    where = spec.where })
+    where = spec.where, headless = spec.reject ~= nil })
   local tx <close> = conn:transaction { isolation = "read committed" }
   apply.run(work, conn, publish.clear(apply.publication(work)))
   if spec.via then
@@ -78,7 +78,7 @@ end
 ---@param work load.Work
 ---@param conn pg.Conn  that holds the claim
 function direct.run(work, conn)
-  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs)
+  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
   if work.spec.jobs > 1 then in_pieces(work, conn) else in_one(work, conn) end
 end
 

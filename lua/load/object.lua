@@ -20,10 +20,12 @@ local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 ---@param into string  the table, as SQL names it
 ---@param list string  its columns, quoted and with commas between
 ---@param format table  of the manifest
----@param more? {freeze: boolean?, where: string?}  rows are frozen; rows outside are left out
+---@param more? {freeze: boolean?, where: string?, headless: boolean?}  rows are frozen; rows outside are left out;
+---the header does not come
 ---@return string
 function object.sql(into, list, format, more)
-  local sql = ("COPY %s (%s) FROM STDIN %s"):format(into, list, copy.options(format, format.header))
+  local header = format.header and not (more and more.headless)
+  local sql = ("COPY %s (%s) FROM STDIN %s"):format(into, list, copy.options(format, header))
   if more and more.freeze then sql = sql:sub(1, -2) .. ", FREEZE true)" end
   return more and more.where and ("%s WHERE (%s\n)"):format(sql, more.where) or sql
 end
@@ -32,9 +34,11 @@ end
 ---@param ctx tidemill.Context
 ---@param format table  of the manifest
 ---@param jobs integer
+---@param rejecting? boolean  rejected rows are written meanwhile
 ---@return tidemill.Budget
-function object.share(ctx, format, jobs)
-  return budget.divide(ctx.memory, { readers = jobs, unzips = format.compress ~= "none" and jobs or 0 })
+function object.share(ctx, format, jobs, rejecting)
+  return budget.divide(ctx.memory, { readers = jobs, unzips = format.compress ~= "none" and jobs or 0,
+    writers = rejecting and 1 or 0 })
 end
 
 local function move(work, conn, sql, one)
@@ -67,18 +71,20 @@ end
 function object.copy(work, conn, sql, one)
   local key = work.src.prefix .. one.key
   crash.point "load.copy.before"
-  local ok, rows = pcall(move, work, conn, sql, one)
+  local ok, rows, rejected = pcall(work.reject and work.reject.move or move, work, conn, sql, one)
   work.running[one] = nil
   if not ok then
     if errors.is(rows) then rows.message = ("object '%s': %s"):format(key, rows.message) end
     error(rows, 0)
   end
   crash.point "load.copy.after"
-  if rows < one.rows and sql:find("WHERE", 1, true) and work.spec.where then
+  local taken = rows + (rejected or 0)
+  if taken < one.rows and sql:find("WHERE", 1, true) and work.spec.where then
     error(errors.new("data", ("object '%s': %s of %d outside of 'where'"):format(key,
-      text.count(one.rows - rows, "row"), one.rows), { hint = "nothing was loaded" }), 0)
-  elseif rows ~= one.rows then
-    error(errors.new("integrity", ("object '%s' loaded %d rows, its manifest says %d"):format(key, rows, one.rows)), 0)
+      text.count(one.rows - taken, "row"), one.rows), { hint = "nothing was loaded" }), 0)
+  elseif taken ~= one.rows then
+    error(errors.new("integrity", ("object '%s' loaded %d rows%s, its manifest says %d"):format(key, rows,
+      rejected and (", of it %d rejected"):format(rejected) or "", one.rows)), 0)
   end
   work.rows, work.bytes, work.objects = work.rows + rows, work.bytes + one.raw_bytes, work.objects + 1
   return rows

@@ -32,27 +32,34 @@ Source.__index = Source
 
 local function conflict(message, hint) error(errors.new("conflict", message, { hint = hint }), 0) end
 
--- Where a node before this one has made or found a manifest.
-local function place_of(node)
-  local place = node.kind == "extract" and node.spec.to or node.kind == "wait_for" and node.spec.extracted
-  return place and place:gsub("/$", "")
+-- Where a node before this one has made or found a manifest, and its id.
+local function place_of(node, outputs)
+  local kind, spec, place, id = node.kind, node.spec, nil, outputs.manifest
+  if kind == "load" then
+    place, id = spec.reject and spec.reject.to, outputs.rejects
+  else
+    place = kind == "extract" and spec.to or kind == "wait_for" and spec.extracted
+  end
+  return place and place:gsub("/$", ""), id
 end
 
 -- The manifest that an extract of this run made here, else that it waited for; nil if none did.
 local function manifest_of_run(ctx, spec)
   local found = {} -- by the kind of node
   for name, outputs in pairs(ctx.upstream or {}) do
-    local node = outputs.manifest and ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
-    if node and place_of(node) == spec.from:gsub("/$", "") then
+    local node = ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
+    local place, id
+    if node then place, id = place_of(node, outputs) end
+    if id and place == spec.from:gsub("/$", "") then
       local other = found[node.kind]
-      if other and other.id ~= outputs.manifest then
+      if other and other.id ~= id then
         conflict(("nodes '%s' and '%s' before this one name different data in %s"):format(other.name, name,
           spec.from), "give each extract a place of its own")
       end
-      found[node.kind] = { name = name, id = outputs.manifest }
+      found[node.kind] = { name = name, id = id }
     end
   end
-  local best = found.extract or found.wait_for
+  local best = found.extract or found.load or found.wait_for
   return best and best.id
 end
 

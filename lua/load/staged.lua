@@ -22,13 +22,22 @@ local function filters(work)
     and not work.spec.where:lower():find "%f[%w_]select%f[^%w_]"
 end
 
+-- Whether rows that are appended must be told from others, and cannot be by their transaction: those under
+-- savepoints have others, and segments of Greenplum have their own. Several transactions would each take a
+-- look at the whole table.
+local function alone(work)
+  local spec = work.spec
+  return spec.reject ~= nil and spec.jobs > 1
+    or work.verify ~= nil and (spec.jobs > 1 or spec.reject ~= nil or work.target.flavor ~= "postgresql")
+end
+
 --- Whether a load needs a staging table.
 ---@param work load.Work
 ---@return boolean
 function staged.wanted(work)
   local spec = work.spec
   if spec.mode == "merge" then return true end
-  if spec.mode == "append" then return false end
+  if spec.mode == "append" then return alone(work) end
   return spec.jobs > 1 or work.src.manifest == nil or spec.mode == "replace_where" and not filters(work)
 end
 
@@ -36,7 +45,8 @@ end
 
 -- Loads objects until there are no more. `numbers` gives each its number, in the order they are taken.
 local function fill(work, conn, table_, numbers)
-  local sql = object.sql(table_.quoted, work.target.list, work.src.head.format)
+  local sql = object.sql(table_.quoted, work.target.list, work.src.head.format,
+    { headless = work.reject ~= nil })
   for one in work.src.next, work.src do
     numbers.last = numbers.last + 1
     numbers[one.key] = numbers.last
@@ -94,12 +104,15 @@ local function refuse(work, conn, p)
   end
 end
 
+-- Rows that the staging table should have.
+local function rows_of(work) return work.src.manifest.rows - (work.reject and work.reject.count or 0) end
+
 -- What was inserted, as a count of rows that were not there before.
 local function settle_counts(work, dropped)
-  local counts, rows = work.counts, work.src.manifest.rows
+  local counts, rows = work.counts, rows_of(work)
   if work.spec.mode ~= "merge" then
     if counts.inserted ~= rows then
-      error(errors.new("integrity", ("%d rows were published, the manifest says %d"):format(counts.inserted, rows)), 0)
+      error(errors.new("integrity", ("%d rows were published of %d"):format(counts.inserted, rows)), 0)
     end
     return
   end
@@ -112,9 +125,8 @@ local function dedup(work, conn, p)
   local sql = publish.dedup(p)
   if not sql then return 0 end
   local count = conn:value("SELECT count(*) FROM " .. p.stage)
-  if count ~= work.src.manifest.rows then
-    error(errors.new("integrity", ("the staging table has %d rows, the manifest says %d"):format(count,
-      work.src.manifest.rows)), 0)
+  if count ~= rows_of(work) then
+    error(errors.new("integrity", ("the staging table has %d rows of %d"):format(count, rows_of(work))), 0)
   end
   return conn:exec(sql).rows
 end
@@ -127,7 +139,7 @@ function staged.run(work, conn)
     work.ctx:log("warn", "no unique index of %s is on %s: what others write there may double a key", work.spec.into,
       table.concat(work.spec.keys, ", "))
   end
-  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs)
+  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
   local table_ <close> = stage.open(work, conn)
   local numbers = fill_all(work, conn, table_)
   work.ctx:progress { rows = work.rows, bytes = work.bytes, detail = "publishing" }

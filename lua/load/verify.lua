@@ -52,19 +52,21 @@ end
 
 -- ---- the objects ----
 
-local function new_tap(self, by_column)
+local function new_tap(self, by_column, headless)
   local options = { columns = self.names, types = self.types, by_column = by_column }
   for name, value in pairs(copy.codec(self.head.format)) do options[name] = value end
+  if headless then options.header = nil end
   return stream.rowhash(options)
 end
 
 --- A stage for the stream of one object, to stand before COPY; nil if rows are only counted.
+---@param headless? boolean  the stream has no header line, as a piece of an object
 ---@return stream.RowHash?
-function Verify:tap()
-  return self.kind == "hash" and new_tap(self) or nil
+function Verify:tap(headless)
+  return self.kind == "hash" and new_tap(self, false, headless) or nil
 end
 
---- Takes an object that was loaded.
+--- Takes an object that was loaded, or a piece of one.
 ---@param one manifest.Object
 ---@param rows integer
 ---@param tap? stream.RowHash  that its rows went through

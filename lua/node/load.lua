@@ -16,6 +16,7 @@ local direct = require "tidemill.load.direct"
 local errors = require "tidemill.errors"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
+local reject = require "tidemill.load.reject"
 local source = require "tidemill.load.source"
 local staged = require "tidemill.load.staged"
 local target = require "tidemill.load.target"
@@ -30,6 +31,7 @@ local verify = require "tidemill.load.verify"
 ---@field target load.Target
 ---@field share tidemill.Budget    what each stream may use of memory
 ---@field running table<manifest.Object, stream.Job>  the COPYs under way
+---@field reject? load.Reject  what sets bad rows aside
 ---@field verify? load.Verify  what compares the rows with the source
 ---@field rows integer       loaded by this attempt so far; so `bytes` (before compression) and `objects`
 ---@field bytes integer
@@ -45,6 +47,15 @@ local function refuse_pieces(spec, begun)
     text.count(begun.count, "object")), { hint = "rerun, or restore in the mode it began with" }), 0)
 end
 
+-- Whether the rows may have been committed all the same.
+local function in_doubt(raised)
+  while errors.is(raised) do
+    if raised.kind == "in_doubt" then return true end
+    raised = raised.cause
+  end
+  return false
+end
+
 local function perform(ctx, spec, conn, claim)
   local begun = claim:begun(conn)
   refuse_pieces(spec, begun)
@@ -58,8 +69,11 @@ local function perform(ctx, spec, conn, claim)
   create.ensure(ctx, conn, spec, src.head, begun)
   work.verify = verify.open(spec, src.head)
   work.target = target.open(conn, spec, src.head)
-  if staged.wanted(work) then staged.run(work, conn) else direct.run(work, conn) end
-  return work
+  work.reject = reject.open(ctx, spec)
+  local ok, raised = pcall((staged.wanted(work) and staged or direct).run, work, conn)
+  if ok then return work end
+  if work.reject and not in_doubt(raised) then work.reject:abandon() end
+  error(raised, 0)
 end
 
 -- What became of the rows, unless they are all new ones.
@@ -85,10 +99,17 @@ return function(ctx, spec)
   local ok, work = pcall(perform, ctx, spec, conn, claim)
   if not ok and work == source.GONE then return { wait = { kind = "upstream" } } end
   if not ok then error(work, 0) end
-  local rows = work.src.manifest.rows
+  local rejected = work.reject and work.reject.count or 0
+  local rows = work.src.manifest.rows - rejected
   ctx:progress { rows = rows, bytes = work.src.manifest.raw_bytes, done = true }
   ctx:log("info", "%s of %s into %s%s", text.count(work.rows, "row"), text.count(work.objects, "object"), spec.into,
     told(work.counts))
   ctx:output("rows", rows)
   if work.verify and ctx.report then ctx:report("verify", work.verify.report) end
+  if not work.reject then return end
+  ctx:output("rejected", rejected)
+  if rejected == 0 then return end
+  ctx:output("rejects", work.reject:report().manifest)
+  ctx:log("warn", "%s rejected, under %s", text.count(rejected, "row"), spec.reject.to)
+  if ctx.report then ctx:report("rejected", work.reject:report()) end
 end

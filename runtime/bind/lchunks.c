@@ -184,6 +184,20 @@ static int chunks_record(lua_State *L)
   return 3;
 }
 
+/* chunks:fault(from) -> the first record from this one on that COPY would not read; or nil */
+static int chunks_fault(lua_State *L)
+{
+  struct chunks *c = checkchunks(L);
+  size_t i = checkrecord(L, c, 2);
+  while (i < c->chunk.count && c->chunk.records[i].fault == TM_SPLIT_GOOD)
+    i++;
+  if (i == c->chunk.count)
+    lua_pushnil(L);
+  else
+    lua_pushinteger(L, (lua_Integer)i + 1);
+  return 1;
+}
+
 /* chunks:find(from, line) -> the record in which a COPY that began with record `from` is on its
 ** line `line`; nil if there is none */
 static int chunks_find(lua_State *L)
@@ -213,13 +227,10 @@ static int chunks_index(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"sink", chunks_sink},
-                                   {"next", chunks_next},
-                                   {"source", chunks_source},
-                                   {"record", chunks_record},
-                                   {"find", chunks_find},
-                                   {"close", chunks_close},
-                                   {NULL, NULL}};
+static const luaL_Reg methods[] = {{"sink", chunks_sink},     {"next", chunks_next},
+                                   {"source", chunks_source}, {"record", chunks_record},
+                                   {"find", chunks_find},     {"fault", chunks_fault},
+                                   {"close", chunks_close},   {NULL, NULL}};
 static const luaL_Reg meta[] = {
     {"__close", chunks_close}, {"__gc", chunks_close}, {NULL, NULL}};
 
