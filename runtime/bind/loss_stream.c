@@ -7,6 +7,7 @@
 #include "bind/lerror.h"
 #include "bind/loss_impl.h"
 #include "bind/lstream.h"
+#include "oss/deal.h"
 #include "oss/objects.h"
 #include "oss/reader.h"
 #include "oss/writer.h"
@@ -130,6 +131,12 @@ static void push_object(lua_State *L, const struct tm_oss_object *object)
   lua_setfield(L, -2, "etag");
 }
 
+/* Of either kind. */
+static bool get_object(struct tm_sink *sink, size_t index, struct tm_oss_object *object)
+{
+  return tm_oss_objects_get(sink, index, object) || tm_oss_deal_get(sink, index, object);
+}
+
 /* objects([after]): those completed, without the first `after`; also while a job writes. */
 static int objects_list(lua_State *L)
 {
@@ -139,7 +146,7 @@ static int objects_list(lua_State *L)
   lua_Integer after = luaL_optinteger(L, 2, 0);
   luaL_argcheck(L, after >= 0, 2, "a count wanted");
   lua_newtable(L);
-  for (lua_Integer i = 0; tm_oss_objects_get(sink, (size_t)(after + i), &object); i++) {
+  for (lua_Integer i = 0; get_object(sink, (size_t)(after + i), &object); i++) {
     push_object(L, &object);
     lua_rawseti(L, -2, i + 1);
   }
@@ -147,6 +154,24 @@ static int objects_list(lua_State *L)
 }
 
 static const luaL_Reg objects_methods[] = {{"objects", objects_list}, {NULL, NULL}};
+
+/* So many objects at once, with the other options alike. */
+static struct tm_sink *open_deal(struct tm_oss *oss, const struct tm_oss_objects_opts *o,
+                                 size_t count, struct tm_error *err)
+{
+  struct tm_oss_deal_opts d = {
+      .prefix = o->prefix,
+      .suffix = o->suffix,
+      .digits = o->digits,
+      .count = count,
+      .preamble = o->preamble,
+      .preamble_bytes = o->preamble_bytes,
+      .preamble_raw_bytes = o->preamble_raw_bytes,
+      .overwrite = o->overwrite,
+      .writer = o->writer,
+  };
+  return tm_oss_deal_open(oss, &d, err);
+}
 
 int tm_lua_store_objects(lua_State *L)
 {
@@ -168,7 +193,9 @@ int tm_lua_store_objects(lua_State *L)
     o.preamble = lua_tolstring(L, -1, &o.preamble_bytes);
   }
   read_writer_opts(L, 2, &o.writer);
+  lua_Integer count = tm_lua_opt_count(L, 2, "count");
   void **slot = new_stream(L, OBJECTS, "__tm_sink", objects_methods);
-  *slot = tm_oss_objects_open(oss, &o, &err);
+  *slot = count > 0 ? open_deal(oss, &o, (size_t)count, &err)
+                    : tm_oss_objects_open(oss, &o, &err);
   return *slot != NULL ? 1 : tm_lua_raise(L, &err);
 }

@@ -313,6 +313,58 @@ local function add_streams(class, t)
     lu.assertEquals((s:get "e/00001"), "h\n")
   end
 
+  function class.test_rows_are_dealt_evenly_over_a_number_of_objects(self)
+    local s = self.store
+    local sink <close> = s:objects { prefix = "d/", suffix = ".csv", count = 3, digits = 2, preamble = "h\n",
+      preamble_raw_bytes = 9 }
+    local row = ("r"):rep(99) .. "\n"
+    for _ = 1, 8 do sink:write(row, 1) end
+    lu.assertEquals(sink:objects(), {}) -- none is complete before all are
+    sink:finish()
+    local objects = sink:objects()
+    lu.assertEquals(#objects, 3)
+    for i, o in ipairs(objects) do
+      local rows = i < 3 and 3 or 2
+      lu.assertEquals({ o.key, o.rows, o.bytes, o.raw_bytes }, { ("d/%02d.csv"):format(i), rows, 2 + 100 * rows,
+        9 + 100 * rows })
+      lu.assertEquals((s:get(o.key)), "h\n" .. row:rep(rows))
+      local source <close> = s:reader(o.key, { etag = o.etag, size = o.bytes, crc64 = o.crc64 })
+      lu.assertEquals(#drain(source), o.bytes)
+    end
+    lu.assertEquals(#sink:objects(2), 1)
+  end
+
+  function class.test_objects_that_got_no_rows_are_there_too(self)
+    local s = self.store
+    local sink <close> = s:objects { prefix = "d/", count = 20, preamble = "h\n" }
+    sink:write("one\n", 1)
+    sink:finish()
+    lu.assertEquals(#keys_of(s), 20)
+    lu.assertEquals(s:get "d/00001" .. s:get "d/00020", "h\none\nh\n")
+    local bare <close> = s:objects { prefix = "e/", count = 2 }
+    bare:finish()
+    lu.assertEquals(bare:objects()[2].bytes, 0)
+  end
+
+  function class.test_dealt_objects_are_all_there_or_none(self)
+    local s = self.store
+    local sink <close> = s:objects { prefix = "d/", count = 9 }
+    for _ = 1, 30 do sink:write(("x"):rep(100), 1) end
+    sink:abort "no"
+    lu.assertEquals(keys_of(s), {})
+    s:put("d/00005", "mine")
+    local other = s:objects { prefix = "d/", count = 9 }
+    local e = raises("exists", function()
+      for _ = 1, 30 do other:write(("x"):rep(100), 1) end
+      other:finish()
+    end)
+    lu.assertStrContains(e.message, "d/00005")
+    other:close()
+    lu.assertEquals(keys_of(s), { "d/00005" })
+    lu.assertEquals((s:get "d/00005"), "mine")
+    raises("usage", s.objects, s, { prefix = "d/", count = 257 })
+  end
+
   function class.test_aborted_objects_are_all_removed(self)
     local s = self.store
     local sink <close> = s:objects { prefix = "d/", object_bytes = 100 }
