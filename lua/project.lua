@@ -396,7 +396,7 @@ function Project:store(name)
   if connection.kind == "file" and not opts.url:find "^file://" then
     local path = opts.url
     opts.url = "file://" .. (path:sub(1, 1) == "/" and path or absolute(self.dir .. path))
-  elseif not opts.url:find "^%a+://" then
+  elseif not opts.url:find "^%w+://" then
     opts.url = connection.kind .. "://" .. opts.url
   elseif not opts.url:find("^" .. connection.kind .. "://") then
     errors.usage(("connection '%s': '%s' wants %s://..., got '%s'"):format(name, connection.kind, connection.kind,

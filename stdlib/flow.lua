@@ -157,8 +157,8 @@ local flow = {}
 ---@field level? integer      of compression (default: that of the compressor)
 ---@field object_size? string|integer  a new object starts at about this many bytes as stored, such as
 ---"64MB" (default: by the size of the table, "8MB" to "64MB"; of a query "32MB")
----@field objects? integer    as many objects as that, or a multiple of it, of even size, for `via`: the number of
----segments, or several times that (default: as many as object_size makes)
+---@field objects? integer    instead of object_size: exactly so many objects of even size, 1 to 256. For a load's
+---`via`, whose segments read whole objects: their number, or several times that
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see
 ---`tidemill help flow-file`
 ---@field columns? string[]   the names of what `map` returns (default: those of the query)

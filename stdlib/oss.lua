@@ -274,6 +274,12 @@ local Objects = {}
 ---@return { key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string }[]
 function Objects:objects(after) end
 
+--- One more sink to the same objects, of which there is a `count`: for another job. Made before any of
+--- them ends, and no more than there are objects. The last to finish completes the objects, and has the
+--- list of them; when one fails, all do.
+---@return oss.Objects
+function Objects:another() end
+
 --- Makes the store's bucket. One that is yours already is fine.
 function Store:create_bucket() end
 

@@ -128,7 +128,7 @@ end
 
 -- The jobs of a large table, unless the flow says how many.
 local function default_jobs(ctx, spec, bytes)
-  return bytes >= LARGE and cores.count() >= 2 and fits(ctx, spec, 2) and 2 or 1
+  return bytes >= LARGE and cores.count() >= 2 and (spec.objects or 2) >= 2 and fits(ctx, spec, 2) and 2 or 1
 end
 
 local function whole(selection)

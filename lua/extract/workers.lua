@@ -8,6 +8,7 @@
 --- the thread of this loop. When one stream fails all are cancelled before any is waited for.
 
 local crash = require "tidemill.crash"
+local deal = require "tidemill.extract.deal"
 local errors = require "tidemill.error"
 local signal = require "tidemill.signal"
 local stream = require "stream"
@@ -33,6 +34,7 @@ local PING_MS = 10000 -- an idle session is asked so often whether it is still t
 ---@field share tidemill.Budget
 ---@field seals extract.Seals
 ---@field pace? stream.Rate
+---@field dealt? oss.Objects[]  sinks of the jobs, when the flow says how many objects there are to be
 ---@field rows integer   read so far
 ---@field bytes integer  the same, as the server sent them
 
@@ -44,6 +46,7 @@ local function source_of(work, worker, range)
 end
 
 local function sink_of(work, job)
+  if work.dealt then return work.dealt[job] end
   return work.place.store:objects(work.share:give("writer", work.shape:sink(work.place, job, work.split)))
 end
 
@@ -211,6 +214,7 @@ end
 ---@param work extract.Work
 ---@return {rows: integer, bytes: integer}
 function workers.run(work)
+  work.dealt = deal.sinks(work)
   if work.spec.map then return pump(work) end
   local self = setmetatable({ work = work, waited = {}, owner = {}, rows = 0, bytes = 0,
     ping_at = signal.mono() + PING_MS }, Crew)

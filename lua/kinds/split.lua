@@ -40,11 +40,24 @@ local function check_table(spec, report)
   end
 end
 
+-- A number of objects, which are all written until the end.
+local function check_objects(spec, report)
+  if not spec.objects then return end
+  if spec.resume then
+    report("objects", "has 'objects' and is to resume", "none of a fixed number of objects is complete before the end")
+  elseif spec.object_size then
+    report("objects", "has 'objects' and 'object_size'", "a fixed number of objects have the size that comes out")
+  elseif (spec.jobs or 1) > spec.objects then
+    report("jobs", ("has %d jobs for %d objects"):format(spec.jobs, spec.objects), "each job has at least one of its own")
+  end
+end
+
 --- Looks at the spec of an extract whose fields are settled one by one.
 ---@param spec table
 ---@param report fun(field: string?, message: string, hint: string?)
 function split.finish(spec, report)
   if spec.where and not spec.table then report("where", "has 'where' without 'table'", "a query has its own WHERE") end
+  check_objects(spec, report)
   if spec.map then return check_map(spec, report) end
   if spec.query then check_query(spec, report) else check_table(spec, report) end
   local by_key = spec.resume or spec.split_by and spec.split_by ~= "ctid"

@@ -13,6 +13,7 @@
 local budget = require "tidemill.budget"
 local commit = require "tidemill.extract.commit"
 local cores = require "tidemill.cores"
+local deal = require "tidemill.extract.deal"
 local ranges = require "tidemill.extract.ranges"
 local seals = require "tidemill.extract.seals"
 local selection = require "tidemill.extract.selection"
@@ -32,8 +33,10 @@ local function prepare(ctx, spec, place, snap)
   return {
     ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, shape = shaped, split = split,
     seals = seals.new(ctx, place.prefix), pace = spec.max_rate and stream.rate(spec.max_rate),
-    share = budget.divide(ctx.memory, { writers = split.jobs, cores = cores.count(),
-      zips = spec.compress ~= "none" and split.jobs or 0 }),
+    share = deal.share(spec, function()
+      return budget.divide(ctx.memory, { writers = deal.writers(spec, split.jobs, place.store), cores = cores.count(),
+        zips = spec.compress ~= "none" and split.jobs or 0 })
+    end),
   }
 end
 

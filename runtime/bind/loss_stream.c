@@ -153,7 +153,22 @@ static int objects_list(lua_State *L)
   return 1;
 }
 
-static const luaL_Reg objects_methods[] = {{"objects", objects_list}, {NULL, NULL}};
+static int objects_another(lua_State *L);
+
+static const luaL_Reg objects_methods[] = {
+    {"objects", objects_list}, {"another", objects_another}, {NULL, NULL}};
+
+/* another(): a sink for one more stream to the same objects. */
+static int objects_another(lua_State *L)
+{
+  struct tm_error err;
+  luaL_checkudata(L, 1, OBJECTS);
+  struct tm_sink *sink = tm_lua_peeksink(L, 1);
+  lua_settop(L, 1); /* the new one keeps this one, and so the store */
+  void **slot = tm_lua_newstream(L, OBJECTS, "__tm_sink", objects_methods, 1);
+  *slot = tm_oss_deal_another(sink, &err);
+  return *slot != NULL ? 1 : tm_lua_raise(L, &err);
+}
 
 /* So many objects at once, with the other options alike. */
 static struct tm_sink *open_deal(struct tm_oss *oss, const struct tm_oss_objects_opts *o,

@@ -1,9 +1,10 @@
 /*
 ** deal.c: a sink that deals slabs over a number of objects, which grow evenly
 **
-** A slab goes to the object with the fewest bytes. Objects are completed by several threads,
-** each of which takes the next one that nobody has; `state` of an object belongs to who has it,
-** and to the thread that finishes or aborts the sink once they were joined.
+** Each sink (a port) belongs to one stream; what they share is counted by them. A slab goes to the
+** object with the fewest bytes that nobody writes to at the moment, and there are no more ports than
+** objects. The last port to finish completes the objects, by several threads, each of which takes
+** the next one that nobody has; the last port to end after a failure removes them.
 */
 #include "oss/deal.h"
 
@@ -29,21 +30,31 @@ enum state { OPEN, COMPLETE, IN_DOUBT, FAILED };
 struct lane {
   struct tm_sink *writer;
   struct tm_oss_object object;
+  bool busy; /* a port writes to it, and alone may look at object */
   enum state state;
   struct tm_error error; /* of a completion that failed */
 };
 
 struct deal {
-  struct tm_sink base;
   struct tm_oss *store;
   char *preamble;
   size_t preamble_bytes;
   uint64_t preamble_raw_bytes;
   size_t count;
   struct lane *lanes;
-  bool ended, finished;
   atomic_size_t next; /* lane to be completed */
-  atomic_bool failed;
+  atomic_bool failed; /* nothing will come of it */
+
+  pthread_mutex_t lock; /* guards what follows, and busy */
+  size_t ports;         /* that are not closed */
+  size_t active;        /* that have not ended */
+};
+
+struct port {
+  struct tm_sink base;
+  struct deal *deal;
+  bool ended;
+  bool completed; /* it was the one that completed the objects */
 };
 
 static bool out_of_memory(struct tm_error *err)
@@ -76,32 +87,53 @@ static bool begin(const struct deal *d, struct lane *l, struct tm_error *err)
   return write_to(l, slab, err);
 }
 
-static struct lane *smallest(const struct deal *d)
+/* The smallest that is free becomes busy. */
+static struct lane *take_lane(struct deal *d)
 {
-  struct lane *found = &d->lanes[0];
-  for (size_t i = 1; i < d->count; i++)
-    if (d->lanes[i].object.bytes < found->object.bytes)
+  struct lane *found = NULL;
+  pthread_mutex_lock(&d->lock);
+  for (size_t i = 0; i < d->count; i++)
+    if (!d->lanes[i].busy &&
+        (found == NULL || d->lanes[i].object.bytes < found->object.bytes))
       found = &d->lanes[i];
+  found->busy = true;
+  pthread_mutex_unlock(&d->lock);
   return found;
 }
 
-static bool is_open(const struct deal *d, struct tm_error *err)
+static void give_lane(struct deal *d, struct lane *l)
 {
-  if (!d->ended)
+  pthread_mutex_lock(&d->lock);
+  l->busy = false;
+  pthread_mutex_unlock(&d->lock);
+}
+
+static bool is_open(const struct port *p, struct tm_error *err)
+{
+  if (p->ended)
+    tm_error_set(err, TM_EUSAGE, "the objects are finished");
+  else if (atomic_load(&p->deal->failed))
+    tm_error_set(err, TM_ECANCELED, "another stream to the same objects failed");
+  else
     return true;
-  tm_error_set(err, TM_EUSAGE, "the objects are finished");
   return false;
 }
 
 static bool deal_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
 {
-  struct deal *d = (struct deal *)self;
-  struct lane *l = smallest(d);
-  if (!is_open(d, err) || !begin(d, l, err)) {
+  struct port *p = (struct port *)self;
+  if (!is_open(p, err)) {
     tm_slab_free(slab);
     return false;
   }
-  return write_to(l, slab, err);
+  struct lane *l = take_lane(p->deal);
+  bool ok = begin(p->deal, l, err);
+  if (ok)
+    ok = write_to(l, slab, err);
+  else
+    tm_slab_free(slab);
+  give_lane(p->deal, l);
+  return ok;
 }
 
 /* ---- completing ---- */
@@ -146,13 +178,11 @@ static void *complete_main(void *arg)
   return NULL;
 }
 
-static bool deal_finish(struct tm_sink *self, struct tm_error *err)
+/* All of them. */
+static bool complete_all(struct deal *d, struct tm_error *err)
 {
-  struct deal *d = (struct deal *)self;
   pthread_t threads[THREADS];
   size_t started = 0;
-  if (!is_open(d, err))
-    return false;
   while (started < THREADS && started + 1 < d->count &&
          tm_thread_start(&threads[started], complete_main, d) == 0)
     started++;
@@ -164,28 +194,34 @@ static bool deal_finish(struct tm_sink *self, struct tm_error *err)
       *err = d->lanes[i].error;
       return false;
     }
-  d->ended = d->finished = true;
   return true;
 }
 
 /* ---- ending ---- */
 
-static void deal_cancel(struct tm_sink *self)
+/* Whether no other port is active any more. */
+static bool leave(struct port *p)
 {
-  struct deal *d = (struct deal *)self;
+  struct deal *d = p->deal;
+  p->ended = true;
+  pthread_mutex_lock(&d->lock);
+  bool last = --d->active == 0;
+  pthread_mutex_unlock(&d->lock);
+  return last;
+}
+
+static void cancel_all(struct deal *d)
+{
   for (size_t i = 0; i < d->count; i++)
     if (d->lanes[i].writer != NULL)
       d->lanes[i].writer->ops->cancel(d->lanes[i].writer);
 }
 
-static void deal_abort(struct tm_sink *self, const char *why)
+/* Nobody writes any more. */
+static void remove_all(struct deal *d, const char *why)
 {
-  struct deal *d = (struct deal *)self;
   int64_t deadline = tm_clock_mono_ms() + CLEANUP_MS;
-  if (d->ended)
-    return;
-  d->ended = true;
-  deal_cancel(self);
+  cancel_all(d);
   for (size_t i = 0; i < d->count; i++) {
     struct lane *l = &d->lanes[i];
     if (l->state == OPEN && l->writer != NULL)
@@ -196,17 +232,67 @@ static void deal_abort(struct tm_sink *self, const char *why)
   }
 }
 
-static void deal_close(struct tm_sink *self)
+static bool deal_finish(struct tm_sink *self, struct tm_error *err)
 {
-  struct deal *d = (struct deal *)self;
-  deal_abort(self, "closed");
-  for (size_t i = 0; i < d->count && d->lanes != NULL; i++) {
+  struct port *p = (struct port *)self;
+  struct deal *d = p->deal;
+  if (!is_open(p, err))
+    return false;
+  if (!leave(p))
+    return true;
+  if (atomic_load(&d->failed))
+    tm_error_set(err, TM_ECANCELED, "another stream to the same objects failed");
+  else
+    p->completed = complete_all(d, err);
+  if (p->completed)
+    return true;
+  atomic_store(&d->failed, true);
+  remove_all(d, "not finished");
+  return false;
+}
+
+static void deal_abort(struct tm_sink *self, const char *why)
+{
+  struct port *p = (struct port *)self;
+  if (p->ended)
+    return;
+  atomic_store(&p->deal->failed, true);
+  if (leave(p))
+    remove_all(p->deal, why);
+  else
+    cancel_all(p->deal); /* wakes the others, which leave too */
+}
+
+static void deal_cancel(struct tm_sink *self)
+{
+  struct deal *d = ((struct port *)self)->deal;
+  atomic_store(&d->failed, true);
+  cancel_all(d);
+}
+
+static void deal_free(struct deal *d)
+{
+  for (size_t i = 0; i < d->count; i++) {
     tm_sink_close(d->lanes[i].writer);
     free(d->lanes[i].object.key);
   }
+  pthread_mutex_destroy(&d->lock);
   free(d->lanes);
   free(d->preamble);
   free(d);
+}
+
+static void deal_close(struct tm_sink *self)
+{
+  struct port *p = (struct port *)self;
+  struct deal *d = p->deal;
+  deal_abort(self, "closed");
+  pthread_mutex_lock(&d->lock);
+  bool last = --d->ports == 0;
+  pthread_mutex_unlock(&d->lock);
+  if (last)
+    deal_free(d);
+  free(p);
 }
 
 static const struct tm_sink_ops ops = {.name = "objects",
@@ -251,6 +337,30 @@ static bool init(struct deal *d, const struct tm_oss_deal_opts *o, struct tm_err
   return true;
 }
 
+static struct tm_sink *new_port(struct deal *d, struct tm_error *err)
+{
+  struct port *p = calloc(1, sizeof *p);
+  if (p == NULL) {
+    out_of_memory(err);
+    return NULL;
+  }
+  p->base.ops = &ops;
+  p->deal = d;
+  pthread_mutex_lock(&d->lock);
+  bool ok = d->ports == 0 || (d->active > 0 && d->ports < d->count);
+  if (ok) {
+    d->ports++;
+    d->active++;
+  }
+  pthread_mutex_unlock(&d->lock);
+  if (ok)
+    return &p->base;
+  free(p);
+  tm_error_set(err, TM_EUSAGE, "no more streams to %zu objects, or they have ended",
+               d->count);
+  return NULL;
+}
+
 struct tm_sink *tm_oss_deal_open(struct tm_oss *store,
                                  const struct tm_oss_deal_opts *opts,
                                  struct tm_error *err)
@@ -267,19 +377,27 @@ struct tm_sink *tm_oss_deal_open(struct tm_oss *store,
     out_of_memory(err);
     return NULL;
   }
-  d->base.ops = &ops;
   d->store = store;
-  if (init(d, opts, err))
-    return &d->base;
-  deal_close(&d->base);
+  pthread_mutex_init(&d->lock, NULL);
+  struct tm_sink *port = init(d, opts, err) ? new_port(d, err) : NULL;
+  if (port == NULL)
+    deal_free(d);
+  return port;
+}
+
+struct tm_sink *tm_oss_deal_another(struct tm_sink *deal, struct tm_error *err)
+{
+  if (deal->ops == &ops)
+    return new_port(((struct port *)deal)->deal, err);
+  tm_error_set(err, TM_EUSAGE, "only objects of a given count take several streams");
   return NULL;
 }
 
 bool tm_oss_deal_get(struct tm_sink *deal, size_t index, struct tm_oss_object *object)
 {
-  struct deal *d = (struct deal *)deal;
-  if (deal->ops != &ops || !d->finished || index >= d->count)
+  struct port *p = (struct port *)deal;
+  if (deal->ops != &ops || !p->completed || index >= p->deal->count)
     return false;
-  *object = d->lanes[index].object;
+  *object = p->deal->lanes[index].object;
   return true;
 }

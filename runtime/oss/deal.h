@@ -29,8 +29,16 @@ struct tm_sink *tm_oss_deal_open(struct tm_oss *store,
                                  const struct tm_oss_deal_opts *opts,
                                  struct tm_error *err);
 
-/* The object at `index`, from 0, after a successful finish; false before, when there are no more, and
-** of another kind of sink. The key lives as long as the sink. */
+/*
+** One more sink to the same objects, for another stream; made before any of them ends. There may be as
+** many as objects. Each is written in a thread of its own; the objects are completed by the finish of
+** the last one, and are removed if one of them is aborted or closed without its finish: the
+** others' writes then fail with TM_ECANCELED. NULL with *err: TM_EMEMORY, TM_EUSAGE.
+*/
+struct tm_sink *tm_oss_deal_another(struct tm_sink *deal, struct tm_error *err);
+
+/* The object at `index`, from 0, once that sink's finish was the one that completed them; false before,
+** when there are no more, and of another kind of sink. The key lives as long as the sink. */
 bool tm_oss_deal_get(struct tm_sink *deal, size_t index, struct tm_oss_object *object);
 
 #endif

@@ -365,6 +365,38 @@ local function add_streams(class, t)
     raises("usage", s.objects, s, { prefix = "d/", count = 257 })
   end
 
+  function class.test_several_streams_write_to_the_same_objects(self)
+    local s = self.store
+    local a <close> = s:objects { prefix = "d/", count = 3 }
+    local b <close> = a:another()
+    for i = 1, 6 do (i % 2 == 0 and a or b):write(("x"):rep(100), 1) end
+    a:finish()
+    lu.assertEquals({ a:objects(), keys_of(s) }, { {}, {} })
+    b:write(("x"):rep(100), 1)
+    b:finish()
+    lu.assertEquals(a:objects(), {})
+    local rows = {}
+    for i, o in ipairs(b:objects()) do rows[i] = o.rows end
+    lu.assertEquals(rows, { 3, 2, 2 })
+    raises("usage", a.another, a) -- they have ended
+  end
+
+  function class.test_when_one_stream_to_dealt_objects_fails_all_do(self)
+    local s = self.store
+    local a <close> = s:objects { prefix = "d/", count = 3 }
+    local b <close> = a:another()
+    local c <close> = b:another()
+    raises("usage", a.another, a) -- no more streams than objects
+    c:write("1\n", 1)
+    c:finish()
+    a:abort "no"
+    raises("canceled", b.write, b, "x\n", 1)
+    b:close()
+    lu.assertEquals(keys_of(s), {})
+    local rolling <close> = s:objects { prefix = "e/" }
+    raises("usage", rolling.another, rolling)
+  end
+
   function class.test_aborted_objects_are_all_removed(self)
     local s = self.store
     local sink <close> = s:objects { prefix = "d/", object_bytes = 100 }
