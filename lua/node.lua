@@ -19,7 +19,6 @@ local json = require "json"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 local talk = require "tidemill.child.talk"
-local utf = require "tidemill.text"
 local variables = require "tidemill.variables"
 local wire = require "tidemill.wire"
 

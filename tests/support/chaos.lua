@@ -77,8 +77,9 @@ local function random_nodes(most)
     end
     local name = ({ lua = "n", load = "l", extract = "x" })[kind] .. i
     if kind == "extract" then extract = name end
-    nodes[i] = { name = name, kind = kind, pipeline = kind == "load" and extract or nil, after = after, retries = math.random(0, 2), retry_delay = math.random(1, 5),
-      timeout = 3 + math.random() * 20, trigger = kind == "lua" and TRIGGERS[math.random(7)] or nil, allow_failure = chance(0.2) or nil,
+    nodes[i] = { name = name, kind = kind, pipeline = kind == "load" and extract or nil, after = after,
+      retries = math.random(0, 2), retry_delay = math.random(1, 5), timeout = 3 + math.random() * 20,
+      trigger = kind == "lua" and TRIGGERS[math.random(7)] or nil, allow_failure = chance(0.2) or nil,
       pool = chance(0.4) and "db" or nil, priority = math.random(1, 10) }
   end
   return nodes

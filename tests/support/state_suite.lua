@@ -202,12 +202,12 @@ function suite.define(class, make_store)
     for attempt = 1, 4 do
       self.store:add_objects(id, "a", attempt, { sealed(1), sealed(2) })
     end
-    local seen, page, last = {}, nil, nil
+    local seen, last = {}, nil
     repeat
-      page = self.store:earlier_objects(id, "a", 4, last, 3)
+      local page = self.store:earlier_objects(id, "a", 4, last, 3)
       for _, one in ipairs(page) do seen[#seen + 1] = ("%d/%d"):format(one.attempt, one.n) end
       last = page[#page]
-    until #page == 0
+    until not last
     lu.assertEquals(seen, { "3/1", "3/2", "2/1", "2/2", "1/1", "1/2" })
     lu.assertEquals(self.store:earlier_objects(id, "a", 1, nil, 3), {})
   end
