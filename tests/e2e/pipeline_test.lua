@@ -1,0 +1,174 @@
+-- needs: pg
+--- Loads that take objects while their extract runs: early, and only what the extract commits.
+---
+--- Node processes are killed 20 times at random moments, 200 times with TM_SCALE=full.
+
+local json = require "json"
+local lab = require "tests.support.lab"
+local lu = require "luaunit"
+local proc = require "proc"
+local signal = require "tidemill.signal"
+
+local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 3 or 1
+local KILLS = os.getenv "TM_SCALE" == "full" and 200 or SLOW > 1 and 8 or 20
+local ROWS = 1500
+
+-- 1 KiB a row, some 250 of which come out of the source at once and make an object; it takes its time
+-- for each.
+local FLOW = [[
+  flow.extract "out" { from = "src", to = "lake:p/${run_id}/", object_size = "64KiB", jobs = 1, retries = %d,
+    retry_delay = 0.01, backoff = 1,
+    query = "SELECT g AS id, repeat('x', 1000) AS v, pg_sleep(%s)::text AS s FROM generate_series(1, %d) g " ..
+      "WHERE g < %d OR NOT EXISTS (SELECT 1 FROM broken) OR 1 / (g - %d) = 0" },
+  flow.load "in" { after = "out", from = "lake:p/${run_id}/", on = "dw", into = "t", retries = %d, retry_delay = 0.01,
+    backoff = 1, %s },
+]]
+
+-- How a load may put rows into the table; each leaves every row in it once.
+local MODES = { "jobs = 1", "jobs = 2", 'mode = "replace"', 'mode = "merge", keys = "id"' }
+
+TestPipeline = {}
+local T = TestPipeline
+
+function T:setUp()
+  self.lab = lab.new "pipeline"
+  self.src = self.lab:database("src", os.getenv "TM_PG")
+  self.dw = self.lab:database("dw", os.getenv "TM_PG")
+  proc.run { cmd = { "mkdir", self.lab.dir .. "/lake" }, check = true }
+  self.lab.connections.lake = ("{ file = %q }"):format(self.lab.dir .. "/lake")
+  self.lab:project()
+  self.src:exec "CREATE TABLE broken (i int)"
+  self.dw:exec "CREATE TABLE t (id int PRIMARY KEY, v text, s text)"
+end
+
+function T:tearDown()
+  if self.child then self.child:close() end
+  self.lab:close()
+end
+
+function T:flow(how)
+  self.lab:flow("p.lua", FLOW:format(how.retries or 0, how.pace or 0.0004, ROWS, ROWS, ROWS, how.retries or 0,
+    how.mode or MODES[1]))
+end
+
+-- Starts `tidemill run`; its events come by `each`.
+function T:start(...)
+  self.child = proc.spawn { cmd = { assert(os.getenv "TM_BIN"), "run", "p.lua", "--json", ... }, cwd = self.lab.dir,
+    env = self.lab.env, stdout = "pipe", stderr = "inherit" }
+  self.text = ""
+end
+
+-- The events of the run until it ends, or for so many seconds.
+function T:each(f, seconds)
+  local until_ms = signal.mono() + math.ceil((seconds or 60) * 1000)
+  while signal.mono() < until_ms do
+    local bytes = self.child:read(1, math.max(until_ms - signal.mono(), 1) / 1000)
+    if not bytes then return true end
+    self.text = self.text .. bytes
+    for line in self.text:gmatch "([^\n]*)\n" do f(json.decode(line)) end
+    self.text = self.text:match "[^\n]*$"
+  end
+  return false
+end
+
+function T:attempts(node)
+  local list = {}
+  for _, one in ipairs(json.decode(self.lab:run("show", "last", "--json").out).attempts) do
+    if one.node == node then list[#list + 1] = one.state end
+  end
+  return table.concat(list, " ")
+end
+
+function T:rows() return self.dw:value "SELECT count(*) || ' ' || count(DISTINCT id) FROM t" end
+
+function T:manifests()
+  local r = proc.run { cmd = { "find", self.lab.dir .. "/lake", "-path", "*_manifest/*", "-type", "f" }, stdout = "pipe" }
+  return select(2, r.stdout:gsub("\n", ""))
+end
+
+function T:test_objects_are_loaded_before_the_manifest_is_there_and_seen_after_it()
+  for i, mode in ipairs { MODES[2], MODES[3] } do
+    self.dw:exec "TRUNCATE t"
+    self:flow { mode = mode }
+    local early, why
+    self:start()
+    self:each(function(event)
+      if event.event == "progress" and event.node == "in" and (event.rows or 0) > 0 and not early then
+        early = { rows = event.rows, seen = self:rows(), manifests = self:manifests() }
+        why = self.lab:run("why", "last").out
+      end
+    end)
+    lu.assertEquals(self.child:wait(10).code, 0)
+    self.child:close()
+    lu.assertNotNil(early, "the load said nothing")
+    lu.assertTrue(early.rows < ROWS)
+    lu.assertEquals({ early.seen, early.manifests }, { "0 0", i - 1 })
+    lu.assertStrContains(why, "node 'in' takes the objects of 'out' while that runs")
+    lu.assertEquals(self:rows(), ("%d %d"):format(ROWS, ROWS))
+    lu.assertStrContains(self.lab:run("show", "last").out, "in: pipeline: it takes the objects of 'out' (attempt 1)")
+  end
+end
+
+function T:test_an_extract_that_fails_at_its_end_leaves_nothing_published()
+  self.src:exec "INSERT INTO broken VALUES (1)"
+  self:flow {}
+  local r = self.lab:run("run", "p.lua")
+  lu.assertEquals(r.code, 1, r.all)
+  lu.assertStrContains(r.all, "division by zero")
+  lu.assertEquals({ self:attempts "out", self:attempts "in", self:rows(), self:manifests() },
+    { "failed", "canceled", "0 0", 0 })
+end
+
+function T:test_a_retried_extract_is_loaded_once()
+  self.src:exec "INSERT INTO broken VALUES (1)"
+  self:flow { retries = 2 }
+  self:start()
+  self:each(function(event)
+    if event.event == "progress" and event.node == "in" then self.src:exec "DELETE FROM broken" end
+  end)
+  lu.assertEquals(self.child:wait(10).code, 0)
+  lu.assertEquals({ self:attempts "out", self:attempts "in", self:rows() },
+    { "failed success", "canceled success", ("%d %d"):format(ROWS, ROWS) })
+end
+
+function T:test_with_one_place_the_load_comes_behind_the_extract()
+  self:flow { pace = 0 }
+  lu.assertEquals(self.lab:run("run", "p.lua", "--jobs", "1").code, 0)
+  lu.assertEquals(self:rows(), ("%d %d"):format(ROWS, ROWS))
+  lu.assertFalse(self.lab:run("show", "last").out:find("pipeline:", 1, true) ~= nil)
+end
+
+-- Node processes of the run.
+local function children(pid)
+  local list = {}
+  local f <close> = io.open(("/proc/%d/task/%d/children"):format(pid, pid))
+  for child in (f and f:read "a" or ""):gmatch "%d+" do list[#list + 1] = child end
+  return list
+end
+
+function T:test_rows_are_equal_whichever_process_dies_and_when()
+  local kills, runs = 0, 0
+  while kills < KILLS do
+    runs = runs + 1
+    self.dw:exec "TRUNCATE t"
+    self:flow { retries = 50, mode = MODES[runs % #MODES + 1], pace = 0.0001 }
+    self:start()
+    local last = kills + 5
+    local over = false
+    while not over and kills < last do
+      over = self:each(function() end, 0.02 + math.random() * 0.3 * SLOW)
+      local pids = children(self.child:pid())
+      if not over and #pids > 0 then
+        proc.run { cmd = { "kill", "-9", pids[math.random(#pids)] } }
+        kills = kills + 1
+      end
+    end
+    if not over then self:each(function() end) end
+    local status = self.child:wait(60)
+    lu.assertEquals(status.code, 0, self.lab:run("why", "last").out)
+    self.child:close()
+    lu.assertEquals(self:rows(), ("%d %d"):format(ROWS, ROWS), ("run %d"):format(runs))
+  end
+end
+
+os.exit(lu.LuaUnit.run())
