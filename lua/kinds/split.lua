@@ -48,7 +48,7 @@ local function check_objects(spec, report)
   elseif spec.object_size then
     report("objects", "has 'objects' and 'object_size'", "a fixed number of objects have the size that comes out")
   elseif (spec.jobs or 1) > spec.objects then
-    report("jobs", ("has %d jobs for %d objects"):format(spec.jobs, spec.objects), "each job has at least one of its own")
+    report("jobs", ("has %d jobs for %d objects"):format(spec.jobs, spec.objects), "a job needs an object to write to")
   end
 end
 
