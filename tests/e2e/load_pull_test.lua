@@ -68,6 +68,35 @@ function TestPull.test_every_format_and_compression_keeps_every_row()
 end
 
 
+function TestPull.test_replace_and_replace_where_take_the_place_of_rows()
+  dw:exec "INSERT INTO dst (id, d) SELECT i, '2020-01-01' FROM generate_series(1, 50) i"
+  assert_same(run("", "mode = 'replace'"))
+  dw:exec "UPDATE dst SET note = 'old'; INSERT INTO dst (id, d) VALUES (-1, '2020-01-01')"
+  assert_same(run("", "mode = 'replace_where', where = \"d > '2021-01-01' OR d < '2021-01-01' OR d IS NULL OR d = '2021-01-01'\""))
+  assert_clean()
+end
+
+function TestPull.test_merge_updates_what_is_there_and_adds_the_rest()
+  dw:exec "CREATE UNIQUE INDEX ON dst (id); INSERT INTO dst (id, note) VALUES (1, 'old'), (-7, 'stays')"
+  local r = run("", "mode = 'merge', keys = { 'id' }")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertStrContains(r.all, "4999 inserted, 1 updated")
+  lu.assertEquals(dw:value "SELECT note FROM dst WHERE id = -7", "stays")
+  dw:exec "DELETE FROM dst WHERE id = -7"
+  lu.assertEquals(hash(dw, "dst"), hash(rds, "src"))
+  assert_clean()
+end
+
+function TestPull.test_identity_columns_take_the_objects_values()
+  dw:exec "ALTER TABLE dst ALTER id SET NOT NULL, ALTER id ADD GENERATED ALWAYS AS IDENTITY"
+  assert_same(run())
+end
+
+function TestPull.test_the_verification_of_a_load_goes_with_it()
+  local r = run("verify = 'hash'", "verify = 'hash', create = true")
+  assert_same(r)
+end
+
 -- An extract by itself, then its newest manifest: its key, and it.
 local function extract_only(options)
   l:flow("e.lua", EXTRACT:format(options or ""))
