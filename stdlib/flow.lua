@@ -216,7 +216,7 @@ local flow = {}
 ---@field pipeline? boolean  takes the objects while the extract right before it still runs, and commits once that has
 ---succeeded (default: true where it can be: one extract in `after`, to the same place; no `when`, no other trigger)
 ---@field create? boolean|flow.Create  makes the table if it is not there, and its schema, with the names and types of
----the objects (default false); see `tidemill help loads`
+---the objects (default false); see `tidemill help warehouse`
 ---@field via? "oss_fdw"|flow.Via  the database reads the objects itself, a Greenplum family one on all segments at
 ---once (default: rows are sent by COPY)
 ---@field verify? "count"|"hash"  before it commits, source, objects and table are compared by number of rows, or by a

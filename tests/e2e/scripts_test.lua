@@ -71,4 +71,24 @@ function TestScripts.test_orders_are_masked_cleaned_and_summed_up_and_a_second_r
   lu.assertTrue(objects >= 4, objects .. " objects") -- two runs of several objects
 end
 
+function TestScripts.test_a_day_of_events_is_read_and_loaded_at_once_and_replaced_by_a_second_run()
+  copy_script "events_by_day.lua"
+  rds:exec [[CREATE TABLE events (id bigint PRIMARY KEY, kind text, at timestamptz, amount numeric(12,2), payload jsonb);
+    INSERT INTO events SELECT i, 'k' || i % 5, '2025-12-31 22:00:00+08'::timestamptz + i * interval '1 second', i / 7.0,
+      jsonb_build_object('n', i, 'note', repeat('x', i % 50)) FROM generate_series(1, 100000) i]]
+  local day = "SELECT count(*) || '/' || sum(hashtextextended(t::text, 0)::numeric) FROM %s t WHERE " ..
+    "at >= '2026-01-01 00:00:00+08' AND at < '2026-01-02 00:00:00+08'"
+  for rerun = 1, 2 do
+    local r = l:run("run", "events_by_day.lua", "--at", "2026-01-02 00:15:00")
+    lu.assertEquals(r.code, 0, r.all)
+    lu.assertEquals(adbpg:value(day:format "dw.events"), rds:value(day:format "events"))
+    lu.assertEquals(adbpg:value "SELECT count(*) FROM dw.events", 86400)
+    rds:exec [[UPDATE events SET kind = 'late' WHERE id % 1000 = 0;
+      INSERT INTO events VALUES (-1, 'yesterday', '2025-12-31 23:59:59+08', 1, NULL)
+        ON CONFLICT DO NOTHING]]
+    if rerun == 1 then adbpg:exec "INSERT INTO dw.events VALUES (-2, 'gone', '2026-01-01 12:00:00+08')" end
+  end
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM dw.events WHERE kind = 'late'", 86)
+end
+
 os.exit(lu.LuaUnit.run())

@@ -194,7 +194,7 @@ function TestHelp.test_the_settings_that_topics_show_are_valid()
 end
 
 function TestHelp.test_the_scripts_are_valid_without_any_environment()
-  for _, name in ipairs { "rds_to_adbpg", "orders_to_warehouse" } do
+  for _, name in ipairs { "rds_to_adbpg", "orders_to_warehouse", "events_by_day" } do
     local r = require("proc").run { cmd = { os.getenv "TM_BIN", "check", "scripts/" .. name .. ".lua" } }
     lu.assertEquals(r.code, 0, r.stderr)
   end
