@@ -28,6 +28,7 @@ local PING_MS = 10000 -- an idle session is asked so often whether it is still t
 ---@field spec table
 ---@field snap extract.Snapshot
 ---@field selection extract.Selection
+---@field columns extract.Columns  compared with those of the last manifest
 ---@field split extract.Split
 ---@field shape extract.Shape
 ---@field place extract.Place

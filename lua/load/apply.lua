@@ -74,7 +74,7 @@ function apply.verify(work, conn, p)
   if not work.verify then return end
   local columns = {}
   for _, column in ipairs(work.target.columns) do
-    if not column.extra then columns[#columns + 1] = column end
+    if not column.extra or column.add then columns[#columns + 1] = column end
   end
   local scope = scope_of(p or apply.publication(work), #columns < #work.target.columns)
   if scope then work.verify:target(work, conn, columns, scope) end

@@ -34,13 +34,10 @@ local function conflict(message, hint) error(errors.new("conflict", message, { h
 
 -- Where a node before this one has made or found a manifest, and its id.
 local function place_of(node, outputs)
-  local kind, spec, place, id = node.kind, node.spec, nil, outputs.manifest
-  if kind == "load" then
-    place, id = spec.reject and spec.reject.to, outputs.rejects
-  else
-    place = kind == "extract" and spec.to or kind == "wait_for" and spec.extracted
-  end
-  return place and place:gsub("/$", ""), id
+  local kind, spec = node.kind, node.spec
+  local place = kind == "extract" and spec.to or kind == "wait_for" and spec.extracted
+    or kind == "load" and spec.reject and spec.reject.to
+  return place and place:gsub("/$", ""), kind == "load" and outputs.rejects or outputs.manifest
 end
 
 -- The manifest that an extract of this run made here, else that it waited for; nil if none did.

@@ -7,6 +7,7 @@
 
 local apply = require "tidemill.load.apply"
 local crew = require "tidemill.load.crew"
+local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
 local object = require "tidemill.load.object"
 local publish = require "tidemill.load.publish"
@@ -36,7 +37,7 @@ end
 ---@return boolean
 function staged.wanted(work)
   local spec = work.spec
-  if spec.mode == "merge" then return true end
+  if spec.mode == "merge" or work.target.drift then return true end
   if spec.mode == "append" then return alone(work) end
   return spec.jobs > 1 or work.src.manifest == nil or spec.mode == "replace_where" and not filters(work)
 end
@@ -151,6 +152,7 @@ function staged.run(work, conn)
   end
   local dropped = dedup(work, conn, p)
   local tx <close> = conn:transaction { isolation = "read committed" }
+  drift.apply(work, conn)
   apply.run(work, conn, publish.statements(p))
   settle_counts(work, dropped)
   apply.verify(work, conn, p)

@@ -2,6 +2,7 @@
 ---
 --- Columns go by name, or as the node's `columns` say; the table may be wider and in another order.
 
+local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
 local pg = require "pg"
 local suggest = require "tidemill.suggest"
@@ -12,13 +13,15 @@ local target = {}
 ---@field source string  its name in the objects
 ---@field name string    its name in the table
 ---@field quoted string  the same for SQL
----@field extra? string  its type, if the table lacks it and only a merge's order_by or delete_when want it
+---@field extra? string  its type, if the table lacks it: only a staging table has it, for what a merge goes by, or
+---because of `on_drift`
+---@field add? boolean    the table gets it when the rows are published
 
 ---@class load.Target
 ---@field into string   as the flow names it
 ---@field columns load.Column[]  in the order of the objects
 ---@field list string      the same, quoted and with commas between
----@field filled string[]  those that the table has, quoted
+---@field filled string[]  those that the table has, or gets, quoted
 ---@field kind string      relkind: "r", "p", "f", "v" ...
 ---@field name string      its own name, quoted
 ---@field flavor string    "postgresql" or "greenplum"
@@ -90,8 +93,8 @@ end
 
 local function pair(self, spec, column, name, by_name, names)
   local one = { source = column.name, name = name, quoted = pg.quote_ident(name) }
-  if not by_name[name] and decides(spec, name) then
-    one.extra = column.type
+  if not by_name[name] and (decides(spec, name) or spec.on_drift == "ignore" or spec.on_drift == "add") then
+    drift.place(self, spec, one, column, decides(spec, name))
   elseif not by_name[name] then
     missing(spec, column.name, name, names)
   elseif by_name[name].generated then
@@ -141,6 +144,7 @@ function target.open(conn, spec, head)
     pair(self, spec, column, name, by_name, names)
     quoted[i] = self.columns[i].quoted
   end
+  drift.types(conn, self)
   check_names(self, spec)
   self.list = table.concat(quoted, ", ")
   return self

@@ -14,6 +14,7 @@ local budget = require "tidemill.budget"
 local commit = require "tidemill.extract.commit"
 local cores = require "tidemill.cores"
 local deal = require "tidemill.extract.deal"
+local drift = require "tidemill.extract.drift"
 local ranges = require "tidemill.extract.ranges"
 local seals = require "tidemill.extract.seals"
 local selection = require "tidemill.extract.selection"
@@ -27,12 +28,13 @@ local workers = require "tidemill.extract.workers"
 local function prepare(ctx, spec, place, snap)
   local key = ranges.key(snap.conn, spec)
   local selected = selection.open(snap, spec, key)
+  local columns = drift.against(ctx, spec, selected)
   local shaped = shape.new(spec, selected.columns)
   local split = ranges.divide(ctx, snap, selected, spec, key)
   snap:grow(split.jobs)
   return {
-    ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, shape = shaped, split = split,
-    seals = seals.new(ctx, place.prefix), pace = spec.max_rate and stream.rate(spec.max_rate),
+    ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, columns = columns, shape = shaped,
+    split = split, seals = seals.new(ctx, place.prefix), pace = spec.max_rate and stream.rate(spec.max_rate),
     share = deal.share(spec, function()
       return budget.divide(ctx.memory, { writers = deal.writers(spec, split.jobs, place.store), cores = cores.count(),
         zips = spec.compress ~= "none" and split.jobs or 0 })
@@ -77,6 +79,7 @@ return function(ctx, spec)
   move(work, head)
   local objects = work.seals:listed()
   commit.put(ctx, place, head, objects)
+  work.columns:keep(work.selection)
   ctx:progress { rows = head.rows, bytes = head.raw_bytes, done = true }
   ctx:log("info", "%s in %s (%s) under %s", text.count(head.rows, "row"), text.count(#objects, "object"),
     text.count(head.bytes, "byte"), spec.to)

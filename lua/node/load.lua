@@ -13,6 +13,7 @@
 
 local create = require "tidemill.load.create"
 local direct = require "tidemill.load.direct"
+local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
@@ -69,6 +70,11 @@ local function perform(ctx, spec, conn, claim)
   create.ensure(ctx, conn, spec, src.head, begun)
   work.verify = verify.open(spec, src.head)
   work.target = target.open(conn, spec, src.head)
+  local line, report = drift.told(work.target)
+  if line then
+    ctx:log("warn", "%s", line)
+    if ctx.report then ctx:report("drift", report) end
+  end
   work.reject = reject.open(ctx, spec)
   local ok, raised = pcall((staged.wanted(work) and staged or direct).run, work, conn)
   if ok then return work end
