@@ -13,6 +13,7 @@
 
 local crew = require "tidemill.load.crew"
 local errors = require "tidemill.errors"
+local increment = require "tidemill.load.increment"
 local manifest = require "tidemill.manifest"
 local present = require "tidemill.manifest.present"
 local text = require "tidemill.text"
@@ -63,6 +64,7 @@ end
 -- Compares what was taken and what the ledger has with the manifest, which is known now.
 local function settle(self, id)
   local m = manifest.open(self.store, self.prefix, self.place, id)
+  increment.check(self.ctx, self.spec, m)
   present.check(m)
   local early, before = 0, 0
   for object in m:objects() do
@@ -130,8 +132,8 @@ local PATIENCE = 60 -- seconds of one look at a silent feed
 ---@return load.Source
 function source.open(ctx, spec, begun)
   local store, prefix = ctx:location(spec.from)
-  local self = setmetatable({ ctx = ctx, store = store, prefix = prefix, place = spec.from, feed = ctx.feed,
-    heard = {}, taken = {}, taken_count = 0, pieces = begun.objects, piece_count = begun.count }, Source)
+  local self = setmetatable({ ctx = ctx, spec = spec, store = store, prefix = prefix, place = spec.from,
+    feed = ctx.feed, heard = {}, taken = {}, taken_count = 0, pieces = begun.objects, piece_count = begun.count }, Source)
   while self.feed and not self.feed.head do hear(self, PATIENCE) end
   if self.feed then
     self.head = self.feed.head

@@ -22,12 +22,14 @@ local shape = require "tidemill.extract.shape"
 local snapshot = require "tidemill.extract.snapshot"
 local stream = require "stream"
 local text = require "tidemill.text"
+local window = require "tidemill.extract.window"
 local workers = require "tidemill.extract.workers"
 
 -- What there is to do: the snapshot taken, the rows divided, no byte moved.
-local function prepare(ctx, spec, place, snap)
+local function prepare(ctx, spec, place, snap, win)
   local key = ranges.key(snap.conn, spec)
   local selected = selection.open(snap, spec, key)
+  if win then selected.predicate = win:open(snap, spec.query and selected:sql(selected.whole)) end
   local columns = drift.against(ctx, spec, selected)
   local shaped = shape.new(spec, selected.columns)
   local split = ranges.divide(ctx, snap, selected, spec, key)
@@ -71,15 +73,19 @@ return function(ctx, spec)
   local store, prefix = ctx:location(spec.to)
   local who = { node = ctx.node, run = ctx.run_id, attempt = ctx.attempt, business = ctx.business }
   local place = { store = store, prefix = prefix, who = who }
+  local win = window.before(ctx, spec)
+  if win and win.wait then return { wait = win.wait } end
   commit.end_older(ctx, place)
   local snap <close> = snapshot.open(ctx, spec)
-  local work = prepare(ctx, spec, place, snap)
+  local work = prepare(ctx, spec, place, snap, win)
   local head = commit.head(ctx, work)
+  if win then win:mark(head) end
   if ctx.announce then ctx:announce(head) end
   move(work, head)
   local objects = work.seals:listed()
   commit.put(ctx, place, head, objects)
   work.columns:keep(work.selection)
+  if win then win:keep(snap, head.rows) end
   ctx:progress { rows = head.rows, bytes = head.raw_bytes, done = true }
   ctx:log("info", "%s in %s (%s) under %s", text.count(head.rows, "row"), text.count(#objects, "object"),
     text.count(head.bytes, "byte"), spec.to)

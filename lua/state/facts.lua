@@ -93,10 +93,10 @@ end
 
 local function save(self, flow, one)
   crash.point "runner.deliver.before"
-  self.db:exec([[INSERT INTO node_facts (flow, node, name, value, run_id, attempt, saved_at) VALUES (?, ?, ?, ?, ?, ?, ?)
-    ON CONFLICT (flow, node, name) DO UPDATE SET value = excluded.value, run_id = excluded.run_id,
-    attempt = excluded.attempt, saved_at = excluded.saved_at]], flow, one.node, one.name, one.value, one.run, one.attempt,
-    self:now())
+  self.db:exec([[INSERT INTO node_facts (flow, node, name, value, run_id, attempt, saved_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (flow, node, name) DO UPDATE SET value = excluded.value,
+    run_id = excluded.run_id, attempt = excluded.attempt, saved_at = excluded.saved_at]],
+    flow, one.node, one.name, one.value, one.run, one.attempt, self:now())
   self.db:exec("DELETE FROM pending_facts WHERE run_id = ? AND node = ? AND name = ?", one.run, one.node, one.name)
   if one.moment == "delivered" then
     self:decide_in(one.run, one.node, "deliver", ("its %s is saved"):format(one.name))
@@ -177,8 +177,8 @@ local function void(self, one, by)
   self.db:exec("DELETE FROM pending_facts WHERE run_id = ? AND node = ? AND name = ?", one.run, one.node, one.name)
   if not one.value then return end
   local reason = ("its increment was not delivered; run %s has taken it over"):format(by)
-  if self.db:exec("UPDATE nodes SET state = 'canceled', message = ? WHERE run_id = ? AND node = ? AND state = 'success'",
-    reason, one.run, one.node) == 1 then
+  if self.db:exec([[UPDATE nodes SET state = 'canceled', message = ? WHERE run_id = ? AND node = ?
+    AND state = 'success']], reason, one.run, one.node) == 1 then
     self:decide_in(one.run, one.node, "cancel", reason)
   end
 end
@@ -229,7 +229,8 @@ function facts:take_window(run, node, attempt, name, settled)
     for _, one in ipairs(others) do
       if one.left and known[key_of(one)].delivered then save(self, flow, one) else void(self, one, run) end
     end
-    local own = self.db:row("SELECT value FROM pending_facts WHERE run_id = ? AND node = ? AND name = ?", run, node, name)
+    local own = self.db:row("SELECT value FROM pending_facts WHERE run_id = ? AND node = ? AND name = ?", run, node,
+      name)
     self.db:exec([[INSERT INTO pending_facts (run_id, node, name, moment, value, attempt)
       VALUES (?, ?, ?, 'delivered', NULL, ?) ON CONFLICT (run_id, node, name) DO NOTHING]], run, node, name, attempt)
     local fact = self:fact(flow, node, name)
