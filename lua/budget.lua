@@ -19,9 +19,9 @@ budget.DEFAULT = 96 * MIB
 -- each of two queues, those in hand, the buffers of libpq and libcurl.
 local PROCESS, STREAM, UNZIP = 20 * MIB, 3 * MIB, 2 * MIB
 
--- A part may not be smaller on S3; parts above 8 MiB gain nothing.
+-- A part may not be smaller on S3; parts above 8 MiB gain nothing, nor do ranges above 4 MiB.
 local PART_LEAST, PART_MOST, PARTS_IN_FLIGHT = 5 * MIB, 8 * MIB, 3
-local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 8 * MIB, 3
+local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 4 * MIB, 3
 local CHUNK_LEAST, CHUNK_MOST = 256 << 10, 1 * MIB
 
 -- Chunks that a compressor with so many workers holds: in and out of each job of its ring

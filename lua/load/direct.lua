@@ -78,7 +78,7 @@ end
 ---@param work load.Work
 ---@param conn pg.Conn  that holds the claim
 function direct.run(work, conn)
-  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
+  work.share, work.ahead = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
   if work.spec.jobs > 1 then in_pieces(work, conn) else in_one(work, conn) end
 end
 

@@ -30,21 +30,24 @@ function object.sql(into, list, format, more)
   return more and more.where and ("%s WHERE (%s\n)"):format(sql, more.where) or sql
 end
 
---- Divides the memory over so many objects at once.
+--- Divides the memory over so many objects at once, and one more that is fetched ahead if there is
+--- enough for it.
 ---@param ctx tidemill.Context
 ---@param format table  of the manifest
 ---@param jobs integer
 ---@param rejecting? boolean  rejected rows are written meanwhile
----@return tidemill.Budget
+---@return tidemill.Budget share, boolean ahead
 function object.share(ctx, format, jobs, rejecting)
-  return budget.divide(ctx.memory, { readers = jobs, unzips = format.compress ~= "none" and jobs or 0,
-    writers = rejecting and 1 or 0 })
+  local want = { readers = jobs + 1, unzips = format.compress ~= "none" and jobs or 0, writers = rejecting and 1 or 0 }
+  local ok, share = pcall(budget.divide, ctx.memory, want)
+  if ok and not rejecting then return share, true end
+  want.readers = jobs
+  return budget.divide(ctx.memory, want), false
 end
 
 local function move(work, conn, sql, one)
   local src, compress = work.src, work.src.head.format.compress
-  local from <close> = src.store:reader(src.prefix .. one.key,
-    work.share:give("reader", { size = one.bytes, crc64 = one.crc64, etag = one.etag }))
+  local from <close> = src:reader(one, work.share)
   local to <close> = conn:copy_in(sql)
   local tap = work.verify and work.verify:tap()
   local parts = { from }
@@ -53,6 +56,7 @@ local function move(work, conn, sql, one)
   parts[#parts + 1] = to
   local job <close> = stream.start(table.unpack(parts))
   work.running[one] = job
+  if work.ahead then src:look_ahead(work.share) end
   crew.await(job)
   job:join()
   if work.verify then work.verify:add(one, to:rows(), tap) end

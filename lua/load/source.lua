@@ -133,7 +133,8 @@ local PATIENCE = 60 -- seconds of one look at a silent feed
 function source.open(ctx, spec, begun)
   local store, prefix = ctx:location(spec.from)
   local self = setmetatable({ ctx = ctx, spec = spec, store = store, prefix = prefix, place = spec.from,
-    feed = ctx.feed, heard = {}, taken = {}, taken_count = 0, pieces = begun.objects, piece_count = begun.count }, Source)
+    feed = ctx.feed, heard = {}, opened = {}, taken = {}, taken_count = 0, pieces = begun.objects,
+    piece_count = begun.count }, Source)
   while self.feed and not self.feed.head do hear(self, PATIENCE) end
   if self.feed then
     self.head = self.feed.head
@@ -143,23 +144,60 @@ function source.open(ctx, spec, begun)
   return self
 end
 
---- The next object to load; nil when there are no more, and then the manifest is known. Waits for the
---- extract as a worker of a crew does. Raises source.GONE.
----@return manifest.Object?
-function Source:next()
-  local object = first_of_feed(self)
-  while not object and self.feed do
-    local fd = self.feed.fd
-    if not hear(self, 0) then crew.await(fd) end
-    object = first_of_feed(self)
-  end
-  object = object or first_of_manifest(self)
+-- Takes the first object that is known and free.
+local function take(self)
+  local object = first_of_feed(self) or not self.feed and first_of_manifest(self) or nil
   if object then
     self.taken[object.key] = object
     self.taken_count = self.taken_count + 1
   end
   return object
 end
+
+--- The next object to load; nil when there are no more, and then the manifest is known. Waits for the
+--- extract as a worker of a crew does. Raises source.GONE.
+---@return manifest.Object?
+function Source:next()
+  local object = self.ahead or take(self)
+  self.ahead = nil
+  while not object and self.feed do
+    local fd = self.feed.fd
+    if not hear(self, 0) then crew.await(fd) end
+    object = self.ahead or take(self)
+    self.ahead = nil
+  end
+  return object
+end
+
+local function open(self, object, share, ahead)
+  return self.store:reader(self.prefix .. object.key,
+    share:give("reader", { size = object.bytes, crc64 = object.crc64, etag = object.etag, ahead = ahead }))
+end
+
+--- The stored bytes of an object that `next` gave.
+---@param object manifest.Object
+---@param share tidemill.Budget
+---@return oss.Reader
+function Source:reader(object, share)
+  local reader = self.opened[object]
+  self.opened[object] = nil
+  return reader or open(self, object, share)
+end
+
+--- Begins to fetch the object that `next` will give, if it is known: its first bytes are there when
+--- a COPY ends, however far the store.
+---@param share tidemill.Budget
+function Source:look_ahead(share)
+  if self.ahead then return end
+  self.ahead = take(self)
+  if self.ahead then self.opened[self.ahead] = open(self, self.ahead, share, true) end
+end
+
+--- Gives up what was fetched ahead.
+function Source:close()
+  for _, reader in pairs(self.opened) do reader:close() end
+end
+Source.__close = Source.close
 
 --- Hears what the extract tells, while workers are busy. Raises source.GONE.
 function Source:listen()

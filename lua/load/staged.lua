@@ -140,7 +140,7 @@ function staged.run(work, conn)
     work.ctx:log("warn", "no unique index of %s is on %s: what others write there may double a key", work.spec.into,
       table.concat(work.spec.keys, ", "))
   end
-  work.share = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
+  work.share, work.ahead = object.share(work.ctx, work.src.head.format, work.spec.jobs, work.reject ~= nil)
   local table_ <close> = stage.open(work, conn)
   local numbers = fill_all(work, conn, table_)
   work.ctx:progress { rows = work.rows, bytes = work.bytes, detail = "publishing" }

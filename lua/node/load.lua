@@ -31,6 +31,7 @@ local verify = require "tidemill.load.verify"
 ---@field src load.Source
 ---@field target load.Target
 ---@field share tidemill.Budget    what each stream may use of memory
+---@field ahead boolean     the next object is fetched while others are loaded
 ---@field running table<manifest.Object, stream.Job>  the COPYs under way
 ---@field reject? load.Reject  what sets bad rows aside
 ---@field verify? load.Verify  what compares the rows with the source
@@ -60,7 +61,7 @@ end
 local function perform(ctx, spec, conn, claim)
   local begun = claim:begun(conn)
   refuse_pieces(spec, begun)
-  local src = source.open(ctx, spec, begun)
+  local src <close> = source.open(ctx, spec, begun)
   local work = { ctx = ctx, spec = spec, claim = claim, src = src, running = {}, counts = {}, rows = 0, bytes = 0,
     objects = 0 }
   function work.tick()

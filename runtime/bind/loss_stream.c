@@ -50,6 +50,7 @@ int tm_lua_store_reader(lua_State *L)
       .length = tm_lua_opt_count(L, 3, "length"),
       .etag = tm_lua_opt_text(L, 3, "etag"),
       .size = tm_lua_opt_count(L, 3, "size"),
+      .ahead = tm_lua_opt_flag(L, 3, "ahead"),
   };
   o.has_crc64 = tm_lua_opt_u64(L, 3, "crc64", &o.crc64);
   if (lua_istable(L, 3)) {

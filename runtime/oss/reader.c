@@ -257,8 +257,8 @@ static bool start(struct reader *r, struct tm_error *err)
   if (!look(r, err) || !plan(r, err))
     return false;
   int threads = r->ranges < r->parallel ? (int)r->ranges : r->parallel;
-  if (r->ranges == 1 &&
-      r->total <= TM_SLAB_BYTES) { /* one slab: nothing to be ahead of */
+  if (r->ranges == 1 && r->total <= TM_SLAB_BYTES &&
+      !r->opts.ahead) { /* one slab: nothing to be ahead of */
     fetch_main(r);
     return true;
   }
@@ -414,6 +414,9 @@ struct tm_source *tm_oss_reader_open(struct tm_oss *store, const char *key,
     reader_close(&r->base);
     return NULL;
   }
+  struct tm_error fault;
+  if (r->opts.ahead && r->expected_etag && r->opts.has_size && !start(r, &fault))
+    fail(r, &fault); /* read tells */
   return &r->base;
 }
 

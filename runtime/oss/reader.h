@@ -16,6 +16,7 @@ struct tm_oss_reader_opts { /* NULL and zero mean the default */
   int parallel;             /* 3 ranges in flight */
   int64_t offset;           /* first byte */
   int64_t length;           /* bytes; 0: to the end */
+  bool ahead;               /* fetch at once, if size and etag are given */
   /* What the object must be (from a manifest): TM_EINTEGRITY when it is not. */
   const char *etag;
   bool has_size, has_crc64;
@@ -25,7 +26,7 @@ struct tm_oss_reader_opts { /* NULL and zero mean the default */
 
 /*
 ** `store` must outlive the source; key and options are copied. Talks to the store at the
-** first read: a HEAD, then ranges. Slabs hold up to 256 KiB and know no rows. Errors of
+** first read (unless `ahead`): a HEAD, then ranges; without HEAD if size and etag are given. Slabs hold up to 256 KiB and know no rows. Errors of
 ** read: TM_ENOTFOUND, TM_EINTEGRITY (not what was promised, CRC differs), TM_ECONFLICT
 ** (replaced while being read) and those of the store.
 */

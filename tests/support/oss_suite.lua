@@ -280,6 +280,23 @@ local function add_streams(class, t)
     raises("not_found", drain, none)
   end
 
+  function class.test_a_reader_may_fetch_ahead_of_its_first_read(self)
+    local s = self.store
+    for _, size in ipairs { 0, 9, 3000000 } do
+      local bytes = pattern(size)
+      local info = s:put("a", bytes)
+      local source <close> = s:reader("a", { ahead = true, etag = info.etag, size = size, range_bytes = 1 << 20 })
+      local _ <close> = s:reader("a", { ahead = true, etag = info.etag, size = size }) -- is never read
+      local unpinned <close> = s:reader("a", { ahead = true })
+      require "proc".poll({}, 0.02)
+      lu.assertTrue(drain(source) == bytes)
+      lu.assertTrue(drain(unpinned) == bytes)
+    end
+    local missing <close> = s:reader("nope", { ahead = true, etag = s:head "a".etag, size = 3 })
+    require "proc".poll({}, 0.02)
+    raises("not_found", drain, missing)
+  end
+
   function class.test_objects_roll_over_on_what_they_are_given(self)
     local s = self.store
     local sink <close> = s:objects {

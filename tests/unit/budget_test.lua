@@ -21,7 +21,7 @@ function TestBudget.test_one_stream_gets_all_that_helps_and_no_more()
   lu.assertEquals(parts(96, { writers = 1, zips = 1 }).writer,
     { budget_bytes = 40 * MIB, part_bytes = 8 * MIB, parallel = 3 })
   lu.assertEquals(parts(96, { writers = 1, zips = 1 }).zip, { workers = 2, chunk = MIB })
-  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 8 * MIB, parallel = 3 })
+  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 4 * MIB, parallel = 3 })
   lu.assertEquals(parts(9600, { readers = 1, writers = 1 }), parts(960, { readers = 1, writers = 1 }))
 end
 
