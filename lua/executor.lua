@@ -275,7 +275,7 @@ function Executor:wants(record, how)
 end
 
 --- Starts an attempt of an offered node, or the next look of one that polls. False when its pool
---- is full: it stays offered.
+--- is full: it stays offered. (One that is ahead of its turn does not; it is offered again later.)
 ---@return boolean started
 function Executor:start(record)
   local attempt = record.state == "polling" and record.attempt or record.attempt + 1
@@ -283,9 +283,12 @@ function Executor:start(record)
   local limit = pool and self.pool_limit and self.pool_limit(pool)
   local sessions = attempt > 1 and self.store:sessions(self.id, record.name) or nil
   local fed = pipeline.feed_of(record)
-  local begun = self.store:begin_attempt(self.id, record.name, attempt, limit and { pool = pool, limit = limit } or nil,
-    pipeline.decision(fed))
-  if not begun then
+  local begun = self.store:begin_attempt(self.id, record.name, attempt,
+    limit and { pool = pool, limit = fed and limit - 1 or limit } or nil, pipeline.decision(fed))
+  if not begun and fed then
+    pipeline.put_off(self, record)
+    return true
+  elseif not begun then
     self:explain(record, "wait", ("pool '%s' is full (%d at once)"):format(pool, limit))
     return false
   end
@@ -441,6 +444,7 @@ local function next_time(self)
       if record.spawn_error then sooner(self.clock()) end
     elseif not self.paused and not record.offered and not record.held then
       sooner(record.next_at)
+      sooner(record.not_before and record.not_before > self.clock() and record.not_before or nil)
       if record.state == "polling" then sooner(record.wait_until) end
     end
   end

@@ -375,7 +375,7 @@ end
 -- Starts what the gate lets through.
 local function start(self)
   while may_start(self) do
-    local ex, record = self.gate:take(self.clock())
+    local ex, record = self.gate:take(self.clock(), self.jobs > 2 and self.busy + 1 >= self.jobs)
     if not ex then return end
     local ok, begun = pcall(with, self, ex, ex.start, record)
     if ok and begun then

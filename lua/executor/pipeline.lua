@@ -8,8 +8,9 @@
 --- anything but success, the load is told, undoes what it did, and waits for the next one.
 ---
 --- Nobody waits for a load that is fed. It starts behind every other node that may start, so it never
---- takes a place (of --jobs, of a pool) that such a node could have; if none is free before the
---- extract is through, the edge is an ordinary one, and with --jobs 1 it always is. It starts once
+--- takes a place (of --jobs, of a pool) that such a node could have; and it leaves one free for those
+--- to come: of a pool always, of --jobs where there are more than two. If it finds none before the
+--- extract is through, the edge is an ordinary one, as it always is with --jobs 1. It starts once
 --- the extract has announced what its objects are and all other nodes before it allow it. What it is
 --- given comes out of the store, in lots that it asks for, so a slow load costs the runner no memory.
 ---
@@ -27,6 +28,7 @@ local triggers = require "tidemill.executor.triggers"
 
 local pipeline = {}
 
+local POOL_MS = 500 -- until a full pool is tried again
 local LOT = 32 -- objects told of at once: some 16 KiB
 local MOST_HEAD = 1 << 20
 
@@ -58,8 +60,12 @@ function pipeline.may_start(ex, record)
   local source = record.source
   if not source or source.state ~= "running" or not source.head or source.cancel then return false end
   if record.spurned == source.attempt or record.state == "waiting" and ex.draining then return false end
+  if record.not_before and ex.clock() < record.not_before then return false end -- its pool was full
   return triggers.verdict(record.node.trigger, record.others) == "start"
 end
+
+--- There is no place for a load ahead of its turn: other nodes go on.
+function pipeline.put_off(ex, record) record.offered, record.not_before = nil, ex.clock() + POOL_MS end
 
 --- What a node that starts now is fed from; nil if nothing.
 ---@param record table

@@ -54,15 +54,15 @@ local function drop_senseless(self, pool)
   return top
 end
 
--- The open pool with the best node.
-local function best_pool(self, now)
+-- The open pool with the best node. With `in_turn`, loads ahead of their turn do not count.
+local function best_pool(self, now, in_turn)
   local best
   for name, pool in pairs(self.pools) do
     if pool.closed_until and pool.closed_until <= now then pool.closed_until = nil end
     local top = drop_senseless(self, pool)
     if not top then
       self.pools[name] = nil
-    elseif not pool.closed_until and (not best or before(top, best.ready:top())) then
+    elseif not pool.closed_until and not (in_turn and top.is_ahead) and (not best or before(top, best.ready:top())) then
       best = pool
     end
   end
@@ -71,9 +71,10 @@ end
 
 --- Takes out the node that is to start next; nil when none may.
 ---@param now integer
+---@param in_turn? boolean  no load that is ahead of its turn: the last place is for others
 ---@return table? executor, table? record
-function Gate:take(now)
-  local pool = best_pool(self, now)
+function Gate:take(now, in_turn)
+  local pool = best_pool(self, now, in_turn)
   if not pool then return nil end
   local entry = pool.ready:pop()
   self.count = self.count - 1

@@ -150,12 +150,36 @@ function TestPipeline.test_waiting_ahead_of_its_turn_is_no_waiting_for_a_place()
   lu.assertEquals(w:states(w.run).l, "success")
 end
 
-function TestPipeline.test_its_pool_counts()
-  local w <close> = new { nodes = { EXTRACT, { name = "a", pool = "dw" }, with(LOAD, { pool = "dw" }) },
-    pools = function() return 1 end, script = { a = function() return { ok = true, after = 150 } end } }
+function TestPipeline.test_it_leaves_a_place_free_where_there_are_more_than_two()
+  local nodes = { EXTRACT, { name = "a", after = { "g" } }, { name = "g" }, LOAD, with(LOAD, { name = "l2" }),
+    with(LOAD, { name = "l3" }) }
+  local w <close> = new { jobs = 4, nodes = nodes, script = { g = function() return { ok = true, after = 50 } end } }
+  w.script.l2, w.script.l3 = w.script.l, w.script.l
   w:go()
-  lu.assertEquals(w:states(w.run), { x = "success", a = "success", l = "success" })
-  lu.assertTrue(tonumber(starts(w)[3]:match "^%d+") >= 150)
+  lu.assertEquals(starts(w), { "0 start x", "0 start g", "1 start l", "50 start a", "60 start l2", "400 start l3" })
+  lu.assertEquals(w:states(w.run).l3, "success")
+end
+
+function TestPipeline.test_it_leaves_a_place_of_its_pool_free()
+  local function play(limit)
+    local w <close> = new { nodes = { EXTRACT, { name = "a" }, { name = "b", after = { "a" }, pool = "dw" },
+      with(LOAD, { pool = "dw" }) }, pools = function() return limit end, extract = { objects = 20 },
+      script = { a = function() return { ok = true, after = 300 } end } }
+    w:go()
+    lu.assertEquals(w:states(w.run), { x = "success", a = "success", b = "success", l = "success" })
+    lu.assertEquals(w:decisions(w.run):find("is full", 1, true), nil)
+    return table.concat(starts(w), ", ")
+  end
+  lu.assertEquals(play(1), "0 start x, 0 start a, 300 start b, 2100 start l")
+  lu.assertEquals(play(2), "0 start x, 0 start a, 1 start l, 300 start b")
+end
+
+function TestPipeline.test_it_tries_a_pool_again_that_was_full()
+  local w <close> = new { nodes = { EXTRACT, { name = "a", pool = "dw" }, with(LOAD, { pool = "dw" }) },
+    pools = function() return 2 end, extract = { objects = 2, every = 1000 },
+    script = { a = function() return { ok = true, after = 700 } end } }
+  w:go()
+  lu.assertEquals({ starts(w)[3], taken(w).fed }, { "1001 start l", true })
 end
 
 -- ---- the extract comes to nothing ----
