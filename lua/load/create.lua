@@ -174,9 +174,21 @@ local function storage(with, greenplum)
   return words, left_out
 end
 
--- By what rows are spread over segments, unless the flow says it: what joins and merges ask for.
+local function are_among(list, others)
+  local has = {}
+  for _, name in ipairs(others) do has[name] = true end
+  for _, name in ipairs(list) do
+    if not has[name] then return false end
+  end
+  return true
+end
+
+-- By what rows are spread over segments, unless the flow says it: by the keys of a merge, which then
+-- stays on its segment, if a primary key allows that.
 local function distribution(options, keys)
-  local by = options.distributed_by or keys or options.primary_key or "randomly"
+  local key = options.primary_key
+  if key and keys and not are_among(keys, key) then keys = nil end
+  local by = options.distributed_by or keys or key or "randomly"
   if type(by) == "table" then return ("DISTRIBUTED BY (%s)"):format(quoted(by)) end
   return "DISTRIBUTED " .. by:upper()
 end

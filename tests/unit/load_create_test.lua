@@ -38,6 +38,8 @@ function TestCreateStatement.test_unless_told_rows_are_spread_by_the_keys_of_a_m
   lu.assertEquals(statement({}, "greenplum", { "id" }), head .. 'DISTRIBUTED BY ("id")')
   lu.assertEquals(statement({ primary_key = { "amount" } }, "greenplum"),
     "CREATE TABLE " .. COLUMNS:format ',\n  PRIMARY KEY ("amount")' .. '\nDISTRIBUTED BY ("amount")')
+  lu.assertStrContains(statement({ primary_key = { "amount", "id" } }, "greenplum", { "id" }), 'DISTRIBUTED BY ("id")')
+  lu.assertStrContains(statement({ primary_key = { "amount" } }, "greenplum", { "id" }), 'DISTRIBUTED BY ("amount")')
 end
 
 function TestCreateStatement.test_storage_and_partitions_go_where_greenplum_wants_them()
