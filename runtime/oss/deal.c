@@ -54,7 +54,7 @@ struct port {
   struct tm_sink base;
   struct deal *deal;
   bool ended;
-  bool completed; /* it was the one that completed the objects */
+  atomic_bool completed; /* it was the one that completed the objects; any thread asks */
 };
 
 static bool out_of_memory(struct tm_error *err)
@@ -243,8 +243,8 @@ static bool deal_finish(struct tm_sink *self, struct tm_error *err)
   if (atomic_load(&d->failed))
     tm_error_set(err, TM_ECANCELED, "another stream to the same objects failed");
   else
-    p->completed = complete_all(d, err);
-  if (p->completed)
+    atomic_store(&p->completed, complete_all(d, err));
+  if (atomic_load(&p->completed))
     return true;
   atomic_store(&d->failed, true);
   remove_all(d, "not finished");
@@ -396,7 +396,7 @@ struct tm_sink *tm_oss_deal_another(struct tm_sink *deal, struct tm_error *err)
 bool tm_oss_deal_get(struct tm_sink *deal, size_t index, struct tm_oss_object *object)
 {
   struct port *p = (struct port *)deal;
-  if (deal->ops != &ops || !p->completed || index >= p->deal->count)
+  if (deal->ops != &ops || !atomic_load(&p->completed) || index >= p->deal->count)
     return false;
   *object = p->deal->lanes[index].object;
   return true;
