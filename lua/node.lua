@@ -126,6 +126,15 @@ function Context:output(name, value)
   report(self, { t = "output", name = name, value = value })
 end
 
+--- Adds a section to the report of the node, which is an output of its own and shown by `tidemill show`.
+---@param section string  "source", "transfer", "verify", ...
+---@param values table    figures, by names; `text` is what people are shown
+function Context:report(section, values)
+  self.sections = self.sections or {}
+  self.sections[section] = values
+  self:output("report", json.encode(self.sections))
+end
+
 local NAME_BYTES = 63 -- NAMEDATALEN - 1: PostgreSQL cuts a longer application_name, with a notice
 
 -- "tidemill FLOW/RUN/NODE" for pg_stat_activity; a long flow or node is cut, never the run.

@@ -288,8 +288,8 @@ function variables.scope(model, node, moment)
 
   function scope.names(field)
     local all = {}
-    for _, place in ipairs { field and field == own_field and own or {}, node.vars, model.vars, model.params, model.constants,
-      outputs, system } do
+    for _, place in ipairs { field and field == own_field and own or {}, node.vars, model.vars, model.params,
+      model.constants, outputs, system } do
       for name in pairs(place) do all[name] = true end
     end
     names_of_nodes(upstream, all)
@@ -339,7 +339,8 @@ end
 ---@return {name: string, places: string[]}[]
 function variables.clashes(model, node, scope)
   local places, doubled = {}, {}
-  for _, one in ipairs { { "the " .. node.kind, scope.own }, { "the node", node.vars }, { "the flow's vars", model.vars },
+  for _, one in ipairs { { "the " .. node.kind, scope.own }, { "the node", node.vars },
+    { "the flow's vars", model.vars },
     { "the flow's params", model.params }, { "the flow's constants", model.constants },
     { "an upstream output", scope.outputs }, { "the system", system } } do
     for name in pairs(one[2]) do

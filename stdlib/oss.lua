@@ -276,6 +276,10 @@ local Objects = {}
 ---@return { key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string }[]
 function Objects:objects(after) end
 
+--- Deletes, after finish, what was completed, as an abort does before it; also on Ctrl-C. What cannot
+--- be deleted within some seconds stays.
+function Objects:remove() end
+
 --- One more sink to the same objects, of which there is a `count`: for another job. Made before any of
 --- them ends, and no more than there are objects. The last to finish completes the objects, and has the
 --- list of them; when one fails, all do.

@@ -24,10 +24,12 @@ function commit.end_older(ctx, place, keep)
   end
 end
 
---- Removes objects that no manifest will list; what cannot be removed now, a sweep removes.
+--- Removes objects that no manifest will list; what cannot be removed now, a sweep removes. Of an
+--- extract that may be resumed all stay, for the next attempt.
 ---@param place extract.Place
 ---@param objects {key: string}[]  keys relative to the prefix
 function commit.remove(place, objects)
+  if place.resumable then return end
   local keys = {}
   for i, object in ipairs(objects) do keys[i] = place.prefix .. object.key end
   if #keys > 0 then pcall(place.store.delete_many, place.store, keys) end
@@ -71,7 +73,8 @@ function commit.head(ctx, work)
       connection = spec.from, query = work.selection:sql(work.selection.whole),
       server_version = conn:server_version(), snapshot = work.snap.text,
     },
-    split = { kind = split.kind, by = split.by, ranges = split.count, jobs = split.jobs },
+    split = { kind = split.kind, by = split.by, ranges = split.count, jobs = split.jobs,
+      taken_over = work.taken_over },
     format = work.shape.format,
     columns = work.shape.columns,
   }

@@ -23,7 +23,8 @@ local RANGES_A_JOB, RANGES_TO_RESUME = 4, 16
 ---@field jobs integer
 ---@field count? integer    ranges, if they are known beforehand
 ---@field bytes? integer    about how much there is to read, if that is known
----@field next fun(): extract.Range?  each range once
+---@field list? extract.Range[]  of a key: all ranges in order, those that need not be read among them
+---@field next fun(): extract.Range?  each range that is to be read, once
 
 local function refuse(message, hint)
   error(errors.new { kind = "usage", message = message, hint = hint }, 0)
@@ -106,16 +107,70 @@ local function check_no_null(conn, spec, key)
   return false
 end
 
-local function by_key(ctx, conn, spec, key, jobs)
+--- What lies between ranges of a key that were read already, in order; none where nothing does.
+---@param done {lo: string?, hi: string?, null: boolean?}[]  ascending, as one attempt had divided the key
+---@return {lo: string?, hi: string?}[]
+function ranges.gaps(done)
+  local gaps, reached, ended = {}, nil, false
+  for _, one in ipairs(done) do
+    if not one.null then
+      if one.lo ~= reached then gaps[#gaps + 1] = { lo = reached, hi = one.lo, before = one } end
+      reached, ended = one.hi, one.hi == nil
+    end
+  end
+  if not ended then gaps[#gaps + 1] = { lo = reached } end
+  return gaps
+end
+
+-- Ranges of what is not done yet, between those that are, all in order.
+local function around(conn, key, count, done, where)
+  local list, gaps, next_gap = {}, ranges.gaps(done), 1
+  local each_count = math.max(1, (count - #done) // math.max(#gaps, 1))
+  local function fill(gap)
+    local bounds = keys.bounds(conn, key, each_count, { lo = gap.lo, hi = gap.hi, where = where })
+    for _, range in ipairs(ranges.of_bounds(key, bounds, gap.lo, gap.hi)) do list[#list + 1] = range end
+  end
+  for _, one in ipairs(done) do
+    local gap = gaps[next_gap]
+    if gap and gap.before == one then
+      fill(gap)
+      next_gap = next_gap + 1
+    end
+    if not one.null then list[#list + 1] = one end
+  end
+  if gaps[next_gap] then fill(gaps[next_gap]) end
+  return list
+end
+
+local function null_range(key, done)
+  for _, one in ipairs(done) do
+    if one.null then return one end
+  end
+  return { key = key, null = true }
+end
+
+-- Those of a list that are yet to be read.
+local function undone(list)
+  local left = {}
+  for _, range in ipairs(list) do
+    if not range.objects then left[#left + 1] = range end
+  end
+  return left
+end
+
+local function by_key(ctx, conn, spec, key, jobs, done)
   local count = spec.ranges or (spec.resume and RANGES_TO_RESUME or RANGES_A_JOB * jobs)
-  local list = ranges.of_bounds(key, keys.bounds(conn, key, count, { where = spec.where }))
+  local list = around(conn, key, count, done or {}, spec.where)
   if (spec.table or check_no_null(conn, spec, key)) and key.nullable then
-    list[#list + 1] = { key = key, null = true }
+    if #list == 1 then list[1].filled = true end
+    list[#list + 1] = null_range(key, done or {})
   end
-  if not key.indexed and #list > 2 then
-    ctx:log("warn", "no index begins with '%s': each of %d ranges may read all of %s", key.name, #list, key.table)
+  local left = undone(list)
+  if not key.indexed and #left > 2 then
+    ctx:log("warn", "no index begins with '%s': each of %d ranges may read all of %s", key.name, #left, key.table)
   end
-  return { kind = "key", by = key.expression, jobs = jobs, count = #list, next = each(list), list = list }
+  return { kind = "key", by = key.expression, jobs = math.min(jobs, math.max(#left, 1)), count = #list,
+    list = list, next = each(left) }
 end
 
 -- ---- the choice ----
@@ -160,12 +215,13 @@ end
 ---@param selection extract.Selection
 ---@param spec table         the node's fields
 ---@param key? extract.Key   as of ranges.key
+---@param done? extract.Range[]  ranges of it that need not be read (lua/extract/resume.lua)
 ---@return extract.Split
-function ranges.divide(ctx, snap, selection, spec, key)
+function ranges.divide(ctx, snap, selection, spec, key, done)
   local conn, jobs = snap.conn, spec.jobs
   local unshared = jobs and jobs > 1 and snap:unshared()
   if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
-  if key then return by_key(ctx, conn, spec, key, jobs or 1) end
+  if key then return by_key(ctx, conn, spec, key, jobs or 1, done) end
   if spec.map or spec.query or jobs == 1 and not spec.split_by then return whole(selection) end
   local leaves, why = relation.leaves(conn, snap.relation)
   if leaves then

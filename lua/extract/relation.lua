@@ -70,7 +70,8 @@ end
 function relation.leaves(conn, one)
   if conn:flavor() ~= "postgresql" then return nil, "the server is of the Greenplum family" end
   if conn:server_version() < LEAST_VERSION then return nil, "the server is older than PostgreSQL 14" end
-  local tamed = conn:value "SELECT string_agg(extname, ', ') FROM pg_extension WHERE extname IN ('citus', 'timescaledb')"
+  local tamed = conn:value [[SELECT string_agg(extname, ', ') FROM pg_extension
+    WHERE extname IN ('citus', 'timescaledb')]]
   if tamed ~= pg.null then return nil, ("the extension %s keeps rows in ways of its own"):format(tamed) end
   local leaves = {}
   for _, leaf in ipairs(conn:query(TREE, one.oid)) do

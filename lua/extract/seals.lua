@@ -14,21 +14,28 @@ function seals.new(ctx, prefix)
   return setmetatable({ ctx = ctx, prefix = prefix, objects = {} }, Seals)
 end
 
+local function tell(self, list)
+  table.move(list, 1, #list, #self.objects + 1, self.objects)
+  self.ctx:sealed_many(list)
+end
+
 --- Tells of completed objects, as a sink gives them; returns when the runner has recorded them. Raises
 --- kind "conflict" when the attempt is no more the node's.
 ---@param completed {key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string}[]
----@param span? table  the range whose rows they hold, all of them together
+---@param span? extract.Span  of the range whose rows they hold
 function Seals:add(completed, span)
-  if #completed == 0 then return end
   local list = {}
   for i, object in ipairs(completed) do
-    list[i] = {
-      n = #self.objects + 1, key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
-      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag, span = span,
-    }
-    table.insert(self.objects, list[i])
+    list[i] = { key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
+      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag, span = span }
   end
-  if self.ctx.sealed_many then self.ctx:sealed_many(list) end
+  if #list > 0 then tell(self, list) end
+end
+
+--- Tells of objects of earlier attempts; their keys are relative already.
+---@param list tidemill.Sealed[]
+function Seals:take_over(list)
+  if #list > 0 then tell(self, list) end
 end
 
 --- The objects as a manifest lists them.

@@ -18,6 +18,10 @@ local selection = {}
 ---@field lo? string          ... from this value (its text); nil: from the first
 ---@field hi? string          ... to below this one; nil: to the last
 ---@field null? boolean       ... or the rows that have none
+---@field filled? boolean     ... or all that have one
+---@field number? integer     of an extract that may be resumed: its place among all
+---@field span? table         the same as it is told with its objects (lua/extract/resume.lua)
+---@field objects? tidemill.Sealed[]  it was read by an earlier attempt, and these hold its rows
 
 ---@class extract.Selection
 ---@field columns {name: string, type: string}[]  what is read
@@ -53,6 +57,7 @@ local function condition(range)
   local key = range.key
   if not key then return nil end
   if range.null then return key.expression .. " IS NULL" end
+  if range.filled then return key.expression .. " IS NOT NULL" end
   local parts = {}
   if range.lo then parts[1] = ("%s >= %s"):format(key.expression, literal(key, range.lo)) end
   if range.hi then parts[#parts + 1] = ("%s < %s"):format(key.expression, literal(key, range.hi)) end

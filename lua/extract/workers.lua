@@ -10,6 +10,8 @@
 local crash = require "tidemill.crash"
 local deal = require "tidemill.extract.deal"
 local errors = require "tidemill.error"
+local guarded = require "tidemill.guarded"
+local resume = require "tidemill.extract.resume"
 local signal = require "tidemill.signal"
 local stream = require "stream"
 
@@ -36,8 +38,12 @@ local PING_MS = 10000 -- an idle session is asked so often whether it is still t
 ---@field seals extract.Seals
 ---@field pace? stream.Rate
 ---@field dealt? oss.Objects[]  sinks of the jobs, when the flow says how many objects there are to be
----@field rows integer   read so far
----@field bytes integer  the same, as the server sent them
+---@field crew? extract.Crew
+
+---@class extract.Crew
+---@field [integer] table  its workers: number, conn, sink, job, chain, range, told, busy
+---@field rows integer     read so far, of streams that have ended
+---@field bytes integer    the same, as the server sent them
 
 local Crew = {}
 Crew.__index = Crew
@@ -78,8 +84,9 @@ end
 -- A stream for one range, or one that takes many.
 local function start_range(self, worker)
   local range = self.work.split.next()
+  worker.range, worker.busy = range, range ~= nil
   if not range then return end
-  worker.range = range
+  crash.point "extract.range.before"
   start(self, worker, source_of(self.work, worker, range), range.number)
 end
 
@@ -89,35 +96,31 @@ local function start_chain(self, worker)
   watch(self, worker, worker.chain)
 end
 
+-- No range is left. Streams end all together, so that until then each can still take back all it wrote.
+local function rest(self, worker)
+  forget(self, worker.chain)
+  self.resting = self.resting + 1
+  if self.resting < #self then return end
+  for _, one in ipairs(self) do one.chain:finish() end
+end
+
 local function feed(self, worker)
   if worker.busy then crash.point "extract.range.after" end
   local range = self.work.split.next()
   worker.busy = range ~= nil
-  if range then
-    crash.point "extract.range.before"
-    worker.chain:give(source_of(self.work, worker, range)) -- where it has failed, its job says why
-  else
-    worker.chain:finish()
-    forget(self, worker.chain)
-  end
+  if not range then return rest(self, worker) end
+  crash.point "extract.range.before"
+  worker.chain:give(source_of(self.work, worker, range)) -- where it has failed, its job says why
 end
 
 -- Tells of what a stream has completed. Of a range, the last object is told when it is known to be.
 local function tell(self, worker, ended)
   local seals, span = self.work.seals, worker.range and worker.range.span
   local completed = worker.sink:objects(worker.told)
-  if not span then
-    seals:add(completed)
-    worker.told = worker.told + #completed
-  elseif ended then
-    local last = table.remove(completed)
-    seals:add(completed, span(false))
-    if last then seals:add({ last }, span(worker.told + #completed + 1)) end
-  elseif #completed > 1 then
-    completed[#completed] = nil
-    seals:add(completed, span(false))
-    worker.told = worker.told + #completed
-  end
+  local last = span and table.remove(completed)
+  worker.told = worker.told + #completed
+  seals:add(completed, span)
+  if ended and last then seals:add({ last }, resume.closing(span, worker.told + 1)) end
 end
 
 -- A stream that has ended; raises what went wrong.
@@ -152,7 +155,7 @@ local function ping(self)
   if signal.mono() < self.ping_at then return end
   self.ping_at = signal.mono() + PING_MS
   for _, worker in ipairs(self) do
-    if not worker.job then worker.conn:value "SELECT 1" end
+    if not worker.busy then worker.conn:value "SELECT 1" end
   end
 end
 
@@ -176,18 +179,20 @@ local function close(self)
     if worker.job then worker.job:cancel() end
   end
   for _, worker in ipairs(self) do
-    if worker.job then worker.job:close() end
+    if worker.job then
+      worker.job:close()
+      worker.sink = nil -- it was aborted, and closed with the job
+    end
     if worker.chain then worker.chain:close() end
   end
 end
 
 -- One stream in this thread.
-local function pump(work)
-  local worker = { conn = work.snap.conn, told = 0 }
+local function pump(self)
+  local work, worker = self.work, { number = 1, conn = self.work.snap.conn, told = 0 }
   local source <close> = source_of(work, worker, work.split.next())
-  local sink <close> = sink_of(work, 1)
-  worker.sink = sink
-  local self = { work = work }
+  local sink = sink_of(work, 1)
+  self[1], worker.sink = worker, sink
   local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
   parts[#parts + 1] = sink
   parts[#parts + 1] = { progress = function(stats)
@@ -196,8 +201,16 @@ local function pump(work)
     work.ctx:progress { rows = stats.rows_out, bytes = stats.bytes_in }
   end }
   local stats = stream.pump(table.unpack(parts))
+  self.rows, self.bytes = stats.rows_in, stats.bytes_in
   tell(self, worker, true)
-  return { rows = stats.rows_in, bytes = stats.bytes_in }
+end
+
+local function run(self)
+  for i = 1, self.work.split.jobs do self[i] = { number = i, conn = self.work.snap.sessions[i] } end
+  for _, worker in ipairs(self) do
+    if self.work.spec.resume then start_range(self, worker) else start_chain(self, worker) end
+  end
+  loop(self)
 end
 
 local LOST = { io = true, server = true, connect = true }
@@ -210,22 +223,25 @@ local function explained(raised)
   return raised
 end
 
+--- Takes back what was written, but for the finished ranges of an extract that may be resumed. An
+--- interrupt does not keep it from that.
+---@param work extract.Work  after `run`
+function workers.take_back(work)
+  for _, worker in ipairs(work.crew) do
+    if worker.sink and not work.spec.resume then worker.sink:remove() end
+  end
+end
+
 --- Moves all ranges of the split into objects, and tells of them. Returns what was read. Raises the first
---- failure; then no stream runs any more, and streams that did not end have removed what they wrote.
+--- failure; then no stream runs any more.
 ---@param work extract.Work
 ---@return {rows: integer, bytes: integer}
 function workers.run(work)
   work.dealt = deal.sinks(work)
-  if work.spec.map then return pump(work) end
-  local self = setmetatable({ work = work, waited = {}, owner = {}, rows = 0, bytes = 0,
+  local self = setmetatable({ work = work, waited = {}, owner = {}, rows = 0, bytes = 0, resting = 0,
     ping_at = signal.mono() + PING_MS }, Crew)
-  local ok, raised = pcall(function()
-    for i = 1, work.split.jobs do
-      self[i] = { number = i, conn = work.snap.sessions[i] }
-      if work.spec.resume then start_range(self, self[i]) else start_chain(self, self[i]) end
-    end
-    loop(self)
-  end)
+  work.crew = self
+  local ok, raised = guarded.call(work.spec.map and pump or run, self)
   close(self)
   if not ok then error(explained(raised), 0) end
   return { rows = self.rows, bytes = self.bytes }

@@ -53,7 +53,7 @@ nodes.fields = {
     to = { type = "location", required = true },
     jobs = { type = "integer", min = 1, max = 16 },
     split_by = { type = "key" },
-    ranges = { type = "integer", min = 1, max = 9999 },
+    ranges = { type = "integer", min = 1, max = 5000 },
     range_pages = { type = "integer", min = 1, max = 1 << 30 },
     max_rate = { type = "rate" },
     max_snapshot_age = { type = "duration", positive = true },

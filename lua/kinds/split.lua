@@ -36,7 +36,8 @@ local function check_table(spec, report)
     report("split_by", ("has split_by '%s'"):format(by), "of a table, a column's name alone")
   end
   if spec.resume and by == "ctid" then
-    report("resume", "is to resume, but is split by ctid", "pages hold other rows in a later snapshot; split by a column")
+    report("resume", "is to resume, but is split by ctid",
+      "pages hold other rows in a later snapshot; split by a column")
   end
 end
 
@@ -58,6 +59,11 @@ end
 function split.finish(spec, report)
   if spec.where and not spec.table then report("where", "has 'where' without 'table'", "a query has its own WHERE") end
   check_objects(spec, report)
+  for _, name in ipairs(spec.resume and { "verify", "watermark", "since" } or {}) do
+    if spec[name] then
+      report(name, ("is to resume and has '%s'"):format(name), "what attempts have read is not of one snapshot")
+    end
+  end
   if spec.map then return check_map(spec, report) end
   if spec.query then check_query(spec, report) else check_table(spec, report) end
   local by_key = spec.resume or spec.split_by and spec.split_by ~= "ctid"

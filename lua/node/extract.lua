@@ -15,24 +15,37 @@ local commit = require "tidemill.extract.commit"
 local cores = require "tidemill.cores"
 local deal = require "tidemill.extract.deal"
 local drift = require "tidemill.extract.drift"
+local guarded = require "tidemill.guarded"
 local ranges = require "tidemill.extract.ranges"
+local resume = require "tidemill.extract.resume"
 local seals = require "tidemill.extract.seals"
 local selection = require "tidemill.extract.selection"
 local shape = require "tidemill.extract.shape"
 local snapshot = require "tidemill.extract.snapshot"
 local stream = require "stream"
 local text = require "tidemill.text"
+local units = require "tidemill.units"
 local window = require "tidemill.extract.window"
 local workers = require "tidemill.extract.workers"
 
+-- What is to be read, divided; of an extract that may be resumed, around what was read already.
+local function divide(ctx, spec, place, snap, selected, shaped, key, finished)
+  if not spec.resume then return ranges.divide(ctx, snap, selected, spec, key) end
+  local print = resume.print(selected, shaped)
+  local done = resume.usable({ ctx = ctx, place = place, key = key, print = print }, finished)
+  local split = ranges.divide(ctx, snap, selected, spec, key, done)
+  resume.number(split.list, print)
+  return split
+end
+
 -- What there is to do: the snapshot taken, the rows divided, no byte moved.
-local function prepare(ctx, spec, place, snap, win)
+local function prepare(ctx, spec, place, snap, win, finished)
   local key = ranges.key(snap.conn, spec)
   local selected = selection.open(snap, spec, key)
   if win then selected.predicate = win:open(snap, spec.query and selected:sql(selected.whole)) end
   local columns = drift.against(ctx, spec, selected)
   local shaped = shape.new(spec, selected.columns)
-  local split = ranges.divide(ctx, snap, selected, spec, key)
+  local split = divide(ctx, spec, place, snap, selected, shaped, key, finished)
   snap:grow(split.jobs)
   return {
     ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, columns = columns, shape = shaped,
@@ -51,20 +64,46 @@ local function verify(work, read, head)
   local report
   head.hash, report = checks:compare(work, read)
   work.snap:check_age()
-  if work.ctx.report then work.ctx:report("verify", report) end
+  work.ctx:report("verify", report)
+end
+
+-- Says what comes, and what is there already.
+local function announce(ctx, work, head)
+  ctx:announce(head)
+  if not work.spec.resume then return end
+  local count, rows = resume.tell(work.seals, work.split.list)
+  if count == 0 then return end
+  head.split.taken_over = count
+  ctx:log("info", "%d of %d ranges (%s) were finished by an earlier attempt", count, #work.split.list,
+    text.count(rows, "row"))
 end
 
 -- Moves the rows and ends the transactions; on failure, nothing is left.
 local function move(work, head)
-  local ok, raised = pcall(function()
+  local ok, raised = guarded.call(function()
     local read = workers.run(work)
     verify(work, read, head)
     work.snap:finish() -- fails if a successor has ended the session: its manifest is the one that counts
     return read
   end)
   if ok then return raised end
+  workers.take_back(work)
   commit.remove(work.place, work.seals.objects)
   error(raised, 0)
+end
+
+-- What it was and what it has cost. The manifest is there, so nothing may fail any more.
+local function report(ctx, work, head, read)
+  local known, harm = pcall(work.snap.harm, work.snap)
+  if not known then return ctx:log("warn", "no report: %s", tostring(harm)) end
+  harm.text = ("%s in one snapshot, %s; meanwhile %s began"):format(units.show_duration(harm.seconds),
+    text.count(harm.sessions, "session"), text.count(harm.xmin_age, "transaction"))
+  ctx:report("source", harm)
+  local seconds = math.max(harm.seconds, 0.001)
+  ctx:report("transfer", { rows = head.rows, read_bytes = read.bytes, stored_bytes = head.bytes,
+    objects = head.object_count, split = head.split.kind,
+    text = ("%s, %s read (%s/s), %s stored in %s"):format(text.count(head.rows, "row"), units.show_size(read.bytes),
+      units.show_size(read.bytes // seconds), units.show_size(head.bytes), text.count(head.object_count, "object")) })
 end
 
 ---@param ctx table   the attempt (lua/node.lua)
@@ -72,25 +111,27 @@ end
 return function(ctx, spec)
   local store, prefix = ctx:location(spec.to)
   local who = { node = ctx.node, run = ctx.run_id, attempt = ctx.attempt, business = ctx.business }
-  local place = { store = store, prefix = prefix, who = who }
+  local place = { store = store, prefix = prefix, who = who, resumable = spec.resume }
   local win = window.before(ctx, spec)
   if win and win.wait then return { wait = win.wait } end
-  commit.end_older(ctx, place)
+  local finished, keep = resume.find(ctx, spec)
+  commit.end_older(ctx, place, keep)
   local snap <close> = snapshot.open(ctx, spec)
-  local work = prepare(ctx, spec, place, snap, win)
+  local work = prepare(ctx, spec, place, snap, win, finished)
   local head = commit.head(ctx, work)
   if win then win:mark(head) end
-  if ctx.announce then ctx:announce(head) end
-  move(work, head)
-  local objects = work.seals:listed()
-  commit.put(ctx, place, head, objects)
+  announce(ctx, work, head)
+  local read = move(work, head)
+  if spec.resume then resume.check(place, work.split.list) end
+  commit.put(ctx, place, head, work.seals:listed())
   work.columns:keep(work.selection)
   if win then win:keep(snap, head.rows) end
   ctx:progress { rows = head.rows, bytes = head.raw_bytes, done = true }
-  ctx:log("info", "%s in %s (%s) under %s", text.count(head.rows, "row"), text.count(#objects, "object"),
+  ctx:log("info", "%s in %s (%s) under %s", text.count(head.rows, "row"), text.count(head.object_count, "object"),
     text.count(head.bytes, "byte"), spec.to)
   ctx:output("manifest", head.id)
   ctx:output("rows", head.rows)
-  ctx:output("objects", #objects)
+  ctx:output("objects", head.object_count)
   ctx:output("bytes", head.bytes)
+  report(ctx, work, head, read)
 end

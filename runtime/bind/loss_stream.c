@@ -154,10 +154,20 @@ static int objects_list(lua_State *L)
   return 1;
 }
 
+/* remove(): deletes them again; after finish. */
+static int objects_remove(lua_State *L)
+{
+  luaL_checkudata(L, 1, OBJECTS);
+  tm_oss_objects_remove(tm_lua_checksink(L, 1));
+  return 0;
+}
+
 static int objects_another(lua_State *L);
 
-static const luaL_Reg objects_methods[] = {
-    {"objects", objects_list}, {"another", objects_another}, {NULL, NULL}};
+static const luaL_Reg objects_methods[] = {{"objects", objects_list},
+                                           {"another", objects_another},
+                                           {"remove", objects_remove},
+                                           {NULL, NULL}};
 
 /* another(): a sink for one more stream to the same objects. */
 static int objects_another(lua_State *L)

@@ -466,6 +466,13 @@ bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
   return there;
 }
 
+void tm_oss_objects_remove(struct tm_sink *objects)
+{
+  struct objects *o = (struct objects *)objects;
+  if (objects->ops == &ops && o->ended && !o->opts.hold)
+    remove_completed(o);
+}
+
 bool tm_oss_objects_held(struct tm_sink *objects, struct tm_oss_held ***list,
                          size_t *count)
 {

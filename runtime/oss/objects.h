@@ -51,6 +51,10 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
 bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
                         struct tm_oss_object *object);
 
+/* Deletes what a finished sink completed, as an abort does before: best effort, in bounded
+** time, also after an interrupt. */
+void tm_oss_objects_remove(struct tm_sink *objects);
+
 /* After a successful finish with `hold`, once: *list (malloc'd) and the objects in it are the
 ** caller's, in order. What nobody took is dropped when the sink is closed. False: nothing
 ** to hand over. */
