@@ -58,6 +58,23 @@ They are sent by a runner once the run's end is recorded, and tried again if tha
                    repetition after a lost connection or a crash does not do it again; loads always
                    do that (tidemill help exactly-once)
 
+## A load while its extract runs
+
+A flow.load whose `after` names one flow.extract to the place that it loads from takes each object as
+soon as it is complete, while the extract goes on. Nothing of it is to be seen before the extract has
+succeeded; then the load commits, if what it took is what the manifest lists. `tidemill plan` says which
+loads do so and why others do not; pipeline = false turns it off, pipeline = true makes `check` insist.
+
+- The extract does not wait for its load. A load that fails does not fail the extract, and is repeated
+  as its retries say, from the first object on.
+- If the extract fails, the load rolls back and waits. When the extract is tried again so is the load:
+  that uses up none of its retries, and its last attempt is shown as canceled.
+- Such a load starts behind every other node that may start, and takes the last place of no pool, and of
+  --jobs only if there are no more than two. Without a place it loads when the extract is through.
+- Its timeout counts from the success of the extract.
+- Not with a trigger or `when` of its own, not with variables that come from the extract (${out.rows}), nor
+  behind two extracts: these wait for the end.
+
 ## Waiting for another flow
 
     flow.wait_for "B" { flow = "B", at = "week", offset = "-1w", timeout = "6h" }
