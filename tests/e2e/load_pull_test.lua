@@ -92,6 +92,13 @@ function TestPull.test_identity_columns_take_the_objects_values()
   assert_same(run())
 end
 
+function TestPull.test_a_column_that_the_table_lacks_may_be_passed_over()
+  dw:exec "ALTER TABLE dst DROP note"
+  local r = run("", "on_drift = 'ignore'")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertEquals(hash(dw, "dst"), hash(rds, "(SELECT id, n, amount, at, ok, d FROM src)"))
+end
+
 function TestPull.test_the_verification_of_a_load_goes_with_it()
   local r = run("verify = 'hash'", "verify = 'hash', create = true")
   assert_same(r)
