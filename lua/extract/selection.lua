@@ -111,4 +111,6 @@ function Selection:sql(range)
   return query_sql(self, range)
 end
 
+selection.Selection = Selection -- for tests
+
 return selection

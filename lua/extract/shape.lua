@@ -131,4 +131,6 @@ function Shape:sink(place, job, split)
   }
 end
 
+shape.Shape = Shape -- for tests
+
 return shape

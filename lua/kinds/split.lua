@@ -59,7 +59,7 @@ end
 function split.finish(spec, report)
   if spec.where and not spec.table then report("where", "has 'where' without 'table'", "a query has its own WHERE") end
   check_objects(spec, report)
-  for _, name in ipairs(spec.resume and { "verify", "watermark", "since" } or {}) do
+  for _, name in ipairs(spec.resume and { "watermark", "since" } or {}) do
     if spec[name] then
       report(name, ("is to resume and has '%s'"):format(name), "what attempts have read is not of one snapshot")
     end
