@@ -158,7 +158,9 @@ static int objects_list(lua_State *L)
 static int objects_remove(lua_State *L)
 {
   luaL_checkudata(L, 1, OBJECTS);
-  tm_oss_objects_remove(tm_lua_checksink(L, 1));
+  struct tm_sink *sink = tm_lua_checksink(L, 1);
+  tm_oss_objects_remove(sink);
+  tm_oss_deal_remove(sink);
   return 0;
 }
 

@@ -217,19 +217,23 @@ static void cancel_all(struct deal *d)
       d->lanes[i].writer->ops->cancel(d->lanes[i].writer);
 }
 
+/* Deletes what is, or may be, there. */
+static void delete_all(struct deal *d)
+{
+  int64_t deadline = tm_clock_mono_ms() + CLEANUP_MS;
+  for (size_t i = 0; i < d->count && tm_clock_mono_ms() < deadline; i++)
+    if (d->lanes[i].state == COMPLETE || d->lanes[i].state == IN_DOUBT)
+      tm_oss_remove(d->store, d->lanes[i].object.key);
+}
+
 /* Nobody writes any more. */
 static void remove_all(struct deal *d, const char *why)
 {
-  int64_t deadline = tm_clock_mono_ms() + CLEANUP_MS;
   cancel_all(d);
-  for (size_t i = 0; i < d->count; i++) {
-    struct lane *l = &d->lanes[i];
-    if (l->state == OPEN && l->writer != NULL)
-      l->writer->ops->abort(l->writer, why);
-    else if ((l->state == COMPLETE || l->state == IN_DOUBT) &&
-             tm_clock_mono_ms() < deadline)
-      tm_oss_remove(d->store, l->object.key);
-  }
+  for (size_t i = 0; i < d->count; i++)
+    if (d->lanes[i].state == OPEN && d->lanes[i].writer != NULL)
+      d->lanes[i].writer->ops->abort(d->lanes[i].writer, why);
+  delete_all(d);
 }
 
 static bool deal_finish(struct tm_sink *self, struct tm_error *err)
@@ -400,4 +404,11 @@ bool tm_oss_deal_get(struct tm_sink *deal, size_t index, struct tm_oss_object *o
     return false;
   *object = p->deal->lanes[index].object;
   return true;
+}
+
+void tm_oss_deal_remove(struct tm_sink *deal)
+{
+  struct port *p = (struct port *)deal;
+  if (deal->ops == &ops && atomic_load(&p->completed))
+    delete_all(p->deal);
 }

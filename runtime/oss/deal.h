@@ -41,4 +41,7 @@ struct tm_sink *tm_oss_deal_another(struct tm_sink *deal, struct tm_error *err);
 ** when there are no more, and of another kind of sink. The key lives as long as the sink. */
 bool tm_oss_deal_get(struct tm_sink *deal, size_t index, struct tm_oss_object *object);
 
+/* As tm_oss_objects_remove, of the sink that completed them; nothing for others. */
+void tm_oss_deal_remove(struct tm_sink *deal);
+
 #endif

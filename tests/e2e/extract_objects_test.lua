@@ -68,6 +68,17 @@ function TestObjects.test_a_map_goes_with_it()
   lu.assertEquals(rds:value "SELECT count(*) FROM dst", ROWS // 2)
 end
 
+-- The division by zero comes late, in one of two sessions.
+function TestObjects.test_an_extract_that_fails_leaves_none_of_them()
+  rds:exec "ALTER TABLE src ADD PRIMARY KEY (id); ANALYZE src"
+  l:flow("t.lua", [[flow.extract "out" { from = "rds", to = "lake:d/", objects = 4, jobs = 2, split_by = "src.id",
+    query = "SELECT 1 / (id - 59000) AS x, note FROM src WHERE ${range} ORDER BY id" },]])
+  local r = l:run("run", "t.lua")
+  lu.assertEquals(r.code, 1)
+  lu.assertStrContains(r.all, "22012")
+  lu.assertNil(lake:list {}())
+end
+
 function TestObjects.test_more_objects_than_the_memory_takes_are_refused_with_what_would_do()
   l:flow("t.lua", [[flow.extract "out" { from = "rds", table = "src", to = "lake:d/", objects = 256 },]])
   local r = l:run("run", "t.lua", "--memory", "64M")

@@ -396,6 +396,10 @@ local function add_streams(class, t)
     for i, o in ipairs(b:objects()) do rows[i] = o.rows end
     lu.assertEquals(rows, { 3, 2, 2 })
     raises("usage", a.another, a) -- they have ended
+    a:remove() -- is not the one that has them
+    lu.assertEquals(#keys_of(s), 3)
+    b:remove()
+    lu.assertEquals(keys_of(s), {})
   end
 
   function class.test_when_one_stream_to_dealt_objects_fails_all_do(self)
