@@ -15,6 +15,7 @@ local TOPICS = {
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "formats", "what the objects hold" },
+  { "loads", "modes of flow.load, jobs, loads beside their extract" },
   { "warehouse", "tables that loads make; AnalyticDB, Greenplum, oss_fdw" },
   { "exit-codes", "what the exit code tells" },
   { "environment", "variables that are read" },

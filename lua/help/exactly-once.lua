@@ -4,7 +4,7 @@ return [[
 A process may be killed, stopped or cut off at any moment. What is then repeated must not be done
 twice. These nodes see to it:
 
-    flow.load      always
+    flow.load      always, in each mode, with any number of jobs
     flow.sql       with exactly_once = true: all of its statements are one transaction
     flow.loop      with exactly_once = true: each batch is one transaction
     flow.extract   writes objects that no other attempt touches; the manifest, put last, is the commit
@@ -26,6 +26,16 @@ cannot commit any more, and what it wrote is removed. (Buckets that keep version
 servers that speak S3, know no put that only creates. There a late manifest may appear; the loads of
 the run still read the one they were given, and no load takes objects that are missing or changed.)
 
+Objects have rows of their own in the ledger, written in the transaction that commits their rows: with one job, and
+from a staging table, that of the whole load; with several jobs that append, one for each object. An attempt leaves
+out what is there (key and etag), so a load of several jobs goes on where it stopped, in the next attempt or
+when the run is restored. What is there must be in the manifest that is loaded: if the extract was run again in
+between and has committed other objects, the load fails with an error of kind "conflict" that says which rows of
+the ledger to remove, once the rows of the run are out of the table. A staging table is never taken over: each
+attempt makes its own under its own name, so what an older one still writes goes nowhere.
+
+A load beside its extract commits nothing before the manifest is there, and nothing that it does not list.
+
 If the connection breaks while COMMIT is on its way, the ledger is asked what became of it.
 
 ## What the role needs
@@ -34,8 +44,9 @@ To make the ledger: CREATE on the database. Or an administrator makes the schema
 
     CREATE SCHEMA IF NOT EXISTS tidemill AUTHORIZATION the_role;
 
-A further role that loads there needs USAGE on the schema, and SELECT, INSERT and UPDATE on the
-table. Old rows may be deleted once their runs will not be restored any more:
+Staging tables (`tidemill help loads`) want CREATE on that schema. A further role that loads there needs
+USAGE on the schema, and SELECT, INSERT and UPDATE on the table. Old rows may be deleted once their runs will not
+be restored any more:
 
     DELETE FROM tidemill.load_ledger WHERE claimed_at < now() - interval '180 days';
 

@@ -6,6 +6,7 @@
 --- COMMIT, has none. When one fails, the streams of all are cancelled first and closed then, so
 --- that their ends do not come one after another.
 
+local guarded = require "tidemill.guarded"
 local stream = require "stream"
 
 local crew = {}
@@ -67,7 +68,7 @@ end
 ---@param tick? fun()  called some times a second meanwhile
 function crew.run(count, body, tick)
   local waiting, threads = {}, {}
-  local ok, raised = pcall(function()
+  local ok, raised = guarded.call(function()
     for i = 1, count do
       threads[i] = coroutine.create(body)
       go_on(waiting, threads[i], i)

@@ -74,7 +74,7 @@ local function perform(ctx, spec, conn, claim)
   local line, report = drift.told(work.target)
   if line then
     ctx:log("warn", "%s", line)
-    if ctx.report then ctx:report("drift", report) end
+    ctx:report("drift", report)
   end
   work.reject = reject.open(ctx, spec)
   local ok, raised = pcall((staged.wanted(work) and staged or direct).run, work, conn)
@@ -93,6 +93,30 @@ local function told(counts)
   return ": " .. table.concat(parts, ", ")
 end
 
+local function tell_rejected(ctx, work)
+  ctx:output("rejected", work.reject.count)
+  if work.reject.count == 0 then return end
+  ctx:output("rejects", work.reject:report().manifest)
+  ctx:log("warn", "%s rejected, under %s", text.count(work.reject.count, "row"), work.spec.reject.to)
+  ctx:report("rejected", work.reject:report())
+end
+
+-- All is committed.
+local function tell(ctx, work, fed)
+  local m, counts = work.src.manifest, work.counts
+  local rows = m.rows - (work.reject and work.reject.count or 0)
+  ctx:progress { rows = rows, bytes = m.raw_bytes, done = true }
+  local what = ("%s of %s into %s%s"):format(text.count(work.rows, "row"), text.count(work.objects, "object"),
+    work.spec.into, told(counts))
+  ctx:log("info", "%s", what)
+  ctx:output("rows", rows)
+  ctx:report("transfer", { text = what, rows = work.rows, bytes = work.bytes, objects = work.objects, manifest = m.id,
+    jobs = work.spec.jobs, pipelined = fed, inserted = counts.inserted, updated = counts.updated,
+    deleted = counts.deleted, replaced = counts.replaced })
+  if work.verify then ctx:report("verify", work.verify.report) end
+  if work.reject then tell_rejected(ctx, work) end
+end
+
 ---@param ctx tidemill.Context
 ---@param spec table  the node's fields, variables filled in
 return function(ctx, spec)
@@ -106,17 +130,5 @@ return function(ctx, spec)
   local ok, work = pcall(perform, ctx, spec, conn, claim)
   if not ok and work == source.GONE then return { wait = { kind = "upstream" } } end
   if not ok then error(work, 0) end
-  local rejected = work.reject and work.reject.count or 0
-  local rows = work.src.manifest.rows - rejected
-  ctx:progress { rows = rows, bytes = work.src.manifest.raw_bytes, done = true }
-  ctx:log("info", "%s of %s into %s%s", text.count(work.rows, "row"), text.count(work.objects, "object"), spec.into,
-    told(work.counts))
-  ctx:output("rows", rows)
-  if work.verify and ctx.report then ctx:report("verify", work.verify.report) end
-  if not work.reject then return end
-  ctx:output("rejected", rejected)
-  if rejected == 0 then return end
-  ctx:output("rejects", work.reject:report().manifest)
-  ctx:log("warn", "%s rejected, under %s", text.count(rejected, "row"), spec.reject.to)
-  if ctx.report then ctx:report("rejected", work.reject:report()) end
+  tell(ctx, work, ctx.feed ~= nil)
 end
