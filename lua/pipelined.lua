@@ -78,6 +78,7 @@ local function look(built, node)
   if not pipelined.same_place(built, extract, node) then
     return nil, ("'%s' writes to %s, and it reads %s"):format(extract.name, extract.spec.to, node.spec.from)
   end
+  if extract.spec.objects then return nil, ("'%s' completes all of its objects at its end"):format(extract.name) end
   local other = other_data(built, node, extract)
   if other then return nil, ("'%s' before it is about data in the same place"):format(other.name) end
   local name = late_variable(built, node, extract)

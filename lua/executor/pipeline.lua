@@ -134,6 +134,8 @@ function pipeline.asked(record, m)
   return true
 end
 
+local AGAIN = { retrying = true, waiting = true, polling = true }
+
 -- What has become of the attempt that a load is fed from; nil while it runs.
 local function fate_of(record)
   local source = record.source
@@ -141,7 +143,7 @@ local function fate_of(record)
   if source.state == "running" then return nil end
   if source.state == "success" then return source.outputs.manifest and "success" or "failed" end
   if source.state == "lost" then return "lost" end
-  return (source.state == "retrying" or source.state == "waiting") and "retry" or "failed"
+  return AGAIN[source.state] and "retry" or "failed"
 end
 
 -- What there is to tell a load; nil if nothing.

@@ -65,6 +65,8 @@ local NOT = {
     flow.sql "s" { after = "y", on = "rds", sql = "SELECT 1" },]], "'y' before it is about data in the same place" },
   { 'after = { "x", "w" }', 'flow.wait_for "w" { extracted = "lake:o/${day}/" },',
     "'w' before it is about data in the same place" },
+  { 'after = "y", from = "lake:y/"', 'flow.extract "y" { from = "rds", table = "t", to = "lake:y/", objects = 4 },',
+    "'y' completes all of its objects at its end" },
   { 'into = "t_${x.rows}"', nil, "it uses ${x.rows}, which is known when 'x' has ended" },
   { 'vars = { n = "${x.status}" }, into = "t_${n}"', nil, "it uses ${x.status}, which is known when 'x' has ended" },
 }
