@@ -14,6 +14,7 @@ local TOPICS = {
   { "exactly-once", "what is never done twice, and the ledger" },
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
+  { "extracts", "what is read in which moment, by how many sessions, and its price" },
   { "formats", "what the objects hold" },
   { "loads", "modes of flow.load, jobs, loads beside their extract" },
   { "warehouse", "tables that loads make; AnalyticDB, Greenplum, oss_fdw" },
