@@ -111,6 +111,7 @@ end
 ---@param status table
 ---@param reason string
 function ends.withdraw(ex, record, status, reason)
+  record.rows, record.bytes = nil, nil -- they are nowhere
   local what = ended(record, status, "canceled", "waiting")
   what.withdrawn, what.message, what.decision = true, reason, { what = "withdraw", reason = reason }
   ex.store:end_attempt(ex.id, record.name, record.attempt, what)
