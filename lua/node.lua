@@ -14,7 +14,6 @@ local check = require "tidemill.check"
 local condition = require "tidemill.condition"
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
-local feed = require "tidemill.child.feed"
 local json = require "json"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
@@ -384,7 +383,7 @@ function node.run()
   self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
   self.started = signal.wall() // 1000
   self.waiting = job.waiting
-  if job.feed then self.feed = feed.open(self.talk, job.feed, JOB) end
+  if job.feed then self.feed = require("tidemill.child.feed").open(self.talk, job.feed, JOB) end
   local ok, more = signal.guard(attempt, self, prepared, fault, job)
   local result = { t = "result", ok = ok }
   if not ok then
