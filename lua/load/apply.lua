@@ -24,6 +24,8 @@ function apply.publication(work, table_, object_order)
   local p = { mode = spec.mode, into = target.into, name = target.name, stage = table_ and table_.quoted,
     columns = target.filled, where = spec.where, delete = spec.delete, keys = quoted(spec.keys),
     order_by = quoted(spec.order_by), delete_when = spec.delete_when, flavor = target.flavor,
+    -- Segments cannot change a column by which rows are distributed, and column stores change rows at a cost.
+    anew = target.flavor == "greenplum" and target.whole,
     lockable = target:lockable(), overriding = target.flavor == "postgresql" and target.version >= 100000 }
   if table_ and table_.numbered then
     p.ties = { object_order, "q." .. publish.LINE }
@@ -41,7 +43,8 @@ function apply.run(work, conn, list)
   for _, statement in ipairs(list) do
     crash.point "load.publish.before"
     local ok, result = pcall(conn.exec, conn, statement.sql)
-    if not ok and errors.is(result) and result.code == "0A000" and statement.sql:find "^TRUNCATE" then
+    if not ok and errors.is(result) and statement.sql:find "^TRUNCATE"
+      and (result.code == "0A000" or result.code == "42809") then
       result.hint = "delete = true removes the rows by DELETE instead"
     end
     if not ok then error(result, 0) end

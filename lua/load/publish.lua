@@ -34,6 +34,7 @@ publish.OBJECT, publish.LINE = "tidemill_object", "tidemill_line"
 ---@field delete_when? string
 ---@field ties? string[]     expressions that tell which of two rows with equal order came last
 ---@field flavor string      "postgresql" or "greenplum"
+---@field anew? boolean      rows of a merge that are there are taken out and put in anew
 ---@field lockable boolean   LOCK TABLE takes it
 ---@field overriding boolean the server knows identity columns, which COPY fills and INSERT only when told so
 
@@ -138,11 +139,10 @@ local function others(p)
   return list
 end
 
--- Rows that are there: changed in place; on Greenplum, where a column of the distribution cannot be
--- changed and column stores dislike it, taken out to be put in anew.
+-- Rows that are there: changed in place, or taken out to be put in anew.
 local function update(p)
   local rows = unmarked(p) .. " AS s"
-  if p.flavor == "greenplum" then
+  if p.anew then
     return { counts = "updated", sql = ("DELETE FROM %s AS t USING %s WHERE %s"):format(p.into, rows,
       same_keys(p, "t", "s")) }
   end

@@ -109,7 +109,7 @@ end
 local function rows_of(work) return work.src.manifest.rows - (work.reject and work.reject.count or 0) end
 
 -- What was inserted, as a count of rows that were not there before.
-local function settle_counts(work, dropped)
+local function settle_counts(work, p, dropped)
   local counts, rows = work.counts, rows_of(work)
   if work.spec.mode ~= "merge" then
     if counts.inserted ~= rows then
@@ -117,7 +117,7 @@ local function settle_counts(work, dropped)
     end
     return
   end
-  if work.target.flavor == "greenplum" then counts.inserted = counts.inserted - (counts.updated or 0) end
+  if p.anew then counts.inserted = counts.inserted - (counts.updated or 0) end
   counts.replaced = dropped
 end
 
@@ -154,7 +154,7 @@ function staged.run(work, conn)
   local tx <close> = conn:transaction { isolation = "read committed" }
   drift.apply(work, conn)
   apply.run(work, conn, publish.statements(p))
-  settle_counts(work, dropped)
+  settle_counts(work, p, dropped)
   apply.verify(work, conn, p)
   table_:drop()
   apply.commit(work, conn, tx, true)

@@ -41,7 +41,7 @@ local function look(conn, into)
     into)
   if not ok then
     if errors.is(relation) and (relation.code == "42P01" or relation.code == "3F000") then
-      relation.detail, relation.hint = nil, ("a load creates nothing: create table %s first"):format(into)
+      relation.detail, relation.hint = nil, ("create table %s first, or let the load do it: create = true"):format(into)
     end
     error(relation, 0)
   end
@@ -146,7 +146,7 @@ function target.open(conn, spec, head)
   end
   drift.types(conn, self)
   check_names(self, spec)
-  self.list = table.concat(quoted, ", ")
+  self.list, self.whole = table.concat(quoted, ", "), #self.filled == #names
   return self
 end
 
@@ -163,10 +163,11 @@ function Target:freezable() return self.kind == "r" and self.flavor == "postgres
 ---@param keys string[]
 ---@return boolean
 function Target:is_unique(conn, keys)
-  return conn:value([[SELECT count(*) FROM pg_index i WHERE i.indrelid = $1::oid AND i.indisunique
+  local in_key = self.version >= 110000 and "(i.indkey::int2[])[0:i.indnkeyatts - 1]" or "i.indkey"
+  return conn:value(([[SELECT count(*) FROM pg_index i WHERE i.indrelid = $1::oid AND i.indisunique
     AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_attribute a
-      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) AND NOT a.attname::text = ANY ($2::text[]))]],
-    self.oid, keys) > 0
+      WHERE a.attrelid = i.indrelid AND a.attnum = ANY (%s) AND NOT a.attname::text = ANY ($2::text[]))]])
+    :format(in_key), self.oid, keys) > 0
 end
 
 return target

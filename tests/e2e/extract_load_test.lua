@@ -132,7 +132,7 @@ function TestTransfer.test_a_missing_table_is_named()
   l:flow("t.lua", EXTRACT:format("table = 'nowhere'", ""))
   assert_fails(l:run("run", "t.lua"), 1, "nowhere", "42P01")
   lu.assertNil(newest())
-  assert_fails(run_pair("", "nowhere"), 1, 'relation "nowhere" does not exist', "hint: a load creates nothing")
+  assert_fails(run_pair("", "nowhere"), 1, 'relation "nowhere" does not exist', "hint: create table nowhere first")
 end
 
 function TestTransfer.test_two_columns_of_one_name_are_refused_before_anything_is_written()

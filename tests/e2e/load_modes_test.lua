@@ -149,7 +149,7 @@ end
 -- ---- merge ----
 
 function TestModes.test_merge_updates_and_inserts_by_key()
-  db:exec "DELETE FROM dst WHERE id % 2 = 0; CREATE UNIQUE INDEX ON dst (id, day)"
+  db:exec "DELETE FROM dst WHERE id % 2 = 0; CREATE UNIQUE INDEX ON dst (id, day) INCLUDE (v)"
   for _, jobs in ipairs { 1, 2 } do
     local r = transfer("SELECT * FROM src", ("mode = 'merge', keys = { 'day', 'id' }, jobs = %d"):format(jobs))
     assert_ok(r)

@@ -65,8 +65,8 @@ function TestPublish.test_merge_deletes_what_is_marked_and_does_not_insert_it()
   for i = 3, 4 do lu.assertStrContains(list[i], "WHERE (a = 'D'\n) IS NOT TRUE) AS s WHERE ") end
 end
 
-function TestPublish.test_on_greenplum_rows_are_put_in_anew()
-  local list = sql(merge { flavor = "greenplum", overriding = false })
+function TestPublish.test_rows_may_be_put_in_anew()
+  local list = sql(merge { anew = true, flavor = "greenplum", overriding = false })
   lu.assertEquals(list[2], 'updated: DELETE FROM public.t AS t USING tidemill.stage_1 AS s WHERE t."k" = s."k"')
   lu.assertStrContains(publish.dedup(publication(merge { flavor = "greenplum" })),
     "WHERE d.place > 1 AND s.gp_segment_id = d.id1 AND s.ctid = d.id2")
