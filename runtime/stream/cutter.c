@@ -110,9 +110,10 @@ static void count_lines(const struct tm_cutter *c, struct tm_chunk_record *r)
   r->lines = r->lines_first = 1;
   if (!c->csv)
     return;
-  bool lf = c->split.eol == TM_EOL_LF;
-  r->lines_first += (int32_t)(s->cr - (!lf && s->newline > 0));
-  r->lines = lf ? (int32_t)(1 + s->lf - (s->newline > 0)) : r->lines_first;
+  bool lf = c->split.eol == TM_EOL_LF, ended = s->newline > 0;
+  bool cr_end = ended && !lf && s->fault != TM_SPLIT_STRAY_LF;
+  r->lines_first += (int32_t)(s->cr - cr_end);
+  r->lines = lf ? (int32_t)(1 + s->lf - ended) : r->lines_first;
 }
 
 /* The record at the end of the chunk's bytes is whole. */
@@ -150,7 +151,8 @@ static bool close_record(struct tm_cutter *c, struct tm_chunk *chunk)
 
 static bool is_full(const struct tm_cutter *c, const struct tm_chunk *chunk)
 {
-  return chunk->count >= c->rows || (chunk->count > 0 && chunk->bytes.len >= c->bytes);
+  return chunk->count >= c->rows ||
+         (chunk->count > 0 && chunk->bytes.len - c->begun >= c->bytes);
 }
 
 /* Takes what is fed, up to the end of a chunk. False: *err. */
