@@ -115,6 +115,90 @@ function stream.rate(bytes_per_second, burst) end
 ---@return stream.Stage
 function stream.throttle(opts) end
 
+---@class stream.RowHashOpts : csv.Format
+---@field columns string[]    their names
+---@field types? string[]     for each "text", "float4" or "float8" (default: all "text")
+---@field by_column? boolean  sums each column as well (default false)
+
+--- A stage that hands on the bytes of rows as they are, and sums a hash of each: the sum does not depend on
+--- the order of rows, and is the one that this query gives, modulo 2^64, on any PostgreSQL:
+---
+---     SELECT sum(('x' || substr(md5(ROW(a, b)::text), 1, 16))::bit(64)::bigint) FROM t
+---
+--- Columns of type real and double precision are float4 and float8: in the query, they are
+--- CASE WHEN a = 'NaN' THEN 'NaN' ELSE encode(float8send(a), 'hex') END, for servers before 12 write more
+--- digits. A stage may be part of one stream after another; the sums go on. It tells accidents, not enemies.
+---@param opts stream.RowHashOpts
+---@return stream.RowHash
+function stream.rowhash(opts) end
+
+---@class stream.RowHash : stream.Stage
+local RowHash = {}
+
+--- What was summed so far, when the stream has ended: rows, sum (an integer that wraps at 64 bits), unread (rows
+--- that could not be read, and are not in the sum), and with by_column columns, their sums.
+---@return {rows: integer, unread: integer, sum: integer, columns: integer[]?}
+function RowHash:sums() end
+
+---@class stream.ChunksOpts : csv.Format
+---@field bytes? integer  a chunk ends with the record that makes it so long (default 1 MiB)
+---@field rows? integer   or with so many records (default 10000)
+
+--- What a job writes to and Lua reads, in chunks of whole records, cut where COPY would cut them: to send
+--- rows again around one that was refused. A header is passed over, and what stands behind "\." alone on a line.
+---
+---     local chunks <close> = stream.chunks { format = "csv" }
+---     local job <close> = stream.start(store:reader "a.csv", chunks:sink())
+---     while true do
+---       local count, state = chunks:next()
+---       if state == "end" then break end
+---       if count then print(count, chunks:record(1)) else stream.wait { chunks.fd } end
+---     end
+---     job:join()
+---@param opts? stream.ChunksOpts
+---@return stream.Chunks
+function stream.chunks(opts) end
+
+---@class stream.Chunks
+---@field fd integer  readable when `next` may have more than "wait" to say
+local Chunks = {}
+
+--- The sink, once.
+---@return stream.Sink
+function Chunks:sink() end
+
+--- Goes to the next chunk and returns how many records it has. Nil and "wait" when it is not there yet, nil and
+--- "end" when there is none. Raises when the stream has failed; its job's join has more to say.
+---@return integer? count, string? state
+function Chunks:next() end
+
+--- A record of the chunk: its bytes without the line end, the line of the object on which it begins, and
+--- "carriage return" or "newline" if there is one in it where COPY takes none.
+---@param i integer
+---@return string bytes, integer line, string? fault
+function Chunks:record(i) end
+
+--- The first record from this one on that has such a fault; nil if none has.
+---@param from integer
+---@return integer?
+function Chunks:fault(from) end
+
+--- The record in which a COPY that was given the records from `from` on is on its line `line`, as CONTEXT of
+--- an error tells it; nil when that is behind the last.
+---@param from integer
+---@param line integer
+---@return integer?
+function Chunks:find(from, line) end
+
+--- A source of some records of the chunk.
+---@param from integer
+---@param to integer
+---@return stream.Source
+function Chunks:source(from, to) end
+
+--- Frees it; a stream that writes to it fails.
+function Chunks:close() end
+
 ---@class stream.MapOpts
 ---@field columns? string[]         names of the input's columns (not needed with a header)
 ---@field input? csv.Format         how the rows come (default csv)

@@ -12,6 +12,7 @@ local TOPICS = {
   { "schedules", "cron, every, once, after other flows" },
   { "policies", "failures, retries, triggers, conditions, hooks" },
   { "exactly-once", "what is never done twice, and the ledger" },
+  { "checks", "verify, reject, on_drift: rows compared, set aside; columns that change" },
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "extracts", "what is read in which moment, by how many sessions, and its price" },

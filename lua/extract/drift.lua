@@ -145,9 +145,9 @@ function Columns:keep(selected)
   local text = json.encode { columns = json.array(list), of = subject(self.ctx) }
   if text ~= self.kept then self.ctx:keep(FACT, text, { when = "done" }) end
   local found = self.found
-  if found and self.ctx.report then
-    self.ctx:report("drift", { on_drift = self.spec.on_drift, added = found.added, dropped = found.dropped,
-      retyped = found.retyped })
+  if found then
+    self.ctx:report("drift", { text = drift.say(found), on_drift = self.spec.on_drift, added = found.added,
+      dropped = found.dropped, retyped = found.retyped })
   end
 end
 

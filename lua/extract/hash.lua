@@ -87,6 +87,7 @@ function Hash:compare(work, read)
       VOLATILE)
   end
   local report = { kind = self.kind, source = { rows = source.rows }, objects = { rows = read.rows }, equal = true }
+  report.text = ("source and objects have the same %s"):format(text.count(source.rows, "row"))
   if self.kind ~= "hash" then return nil, report end
   local sum = 0
   for _, tap in ipairs(self.taps) do sum = sum + tap:sums().sum end
@@ -96,6 +97,7 @@ function Hash:compare(work, read)
       or "what came out of the source differs from it", VOLATILE)
   end
   report.source.sum, report.objects.sum = rowhash.hex(source.sum), rowhash.hex(sum)
+  report.text = ("%s, hash %s"):format(report.text, report.source.sum)
   return { rows = source.rows, sum = report.source.sum, timezone = work.snap.conn:parameter "TimeZone" }, report
 end
 

@@ -131,7 +131,7 @@ local function finish(self, worker)
   worker.job:close()
   worker.job = nil
   tell(self, worker, true)
-  worker.sink:close()
+  if self.work.spec.resume then worker.sink:close() end -- else `take_back` may want it
   if worker.chain then return worker.chain:close() end
   crash.point "extract.range.after"
   start_range(self, worker)

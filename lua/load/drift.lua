@@ -68,8 +68,9 @@ function drift.told(target)
     names[i] = ("'%s' (%s)"):format(one.name, one.extra)
     columns[i] = { name = one.name, type = one.extra }
   end
-  return ("table %s %s %s"):format(target.into, found.on_drift == "add" and "gets" or "lacks",
-    table.concat(names, ", ")), { on_drift = found.on_drift, [found.on_drift == "add" and "added" or "ignored"] = columns }
+  local added = found.on_drift == "add"
+  local line = ("table %s %s %s"):format(target.into, added and "gets" or "lacks", table.concat(names, ", "))
+  return line, { text = line, on_drift = found.on_drift, [added and "added" or "ignored"] = columns }
 end
 
 return drift

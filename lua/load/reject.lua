@@ -70,6 +70,18 @@ local function remove_older(self)
   if self.who.attempt > 1 then sweep.older(self.store, self.prefix, self.who) end
 end
 
+--- What an attempt before has rejected, which has committed: how many rows, and the manifest's id if there were any.
+---@param ctx tidemill.Context
+---@param spec table  the node's fields
+---@param attempt integer
+---@return integer rows, string? id
+function reject.recall(ctx, spec, attempt)
+  local store, prefix = ctx:location(spec.reject.to)
+  local id = names.id({ node = ctx.node, run = ctx.run_id, business = ctx.business }, attempt)
+  local m = manifest.look(store, prefix, id)
+  return m and m.rows or 0, m and id
+end
+
 --- Opens it; nil if the flow does not ask for it.
 ---@param ctx tidemill.Context
 ---@param spec table  the node's fields
@@ -297,7 +309,8 @@ end
 ---@return table?
 function Reject:report()
   if self.count == 0 then return nil end
-  return { rows = self.count, objects = #self.objects, to = self.limits.to, manifest = names.id(self.who),
+  return { text = ("%s, in %s (manifest %s)"):format(text.count(self.count, "row"), self.limits.to,
+    names.id(self.who)), rows = self.count, objects = #self.objects, to = self.limits.to, manifest = names.id(self.who),
     max = self.limits.max, percent = self.limits.percent }
 end
 

@@ -260,6 +260,14 @@ local function in_timezone(conn, timezone, body)
   return result
 end
 
+-- The proof in a line.
+local function told(report)
+  local sum = report.table.sum
+  local line = ("source, objects and table have the same %s%s"):format(text.count(report.table.rows, "row"),
+    sum and ", hash " .. sum or "")
+  return report.rejected and ("%s, and %d were rejected"):format(line, report.rejected) or line
+end
+
 --- Compares a relation with the objects, and these with the source, inside the transaction that has
 --- filled it and when the manifest is known. Raises kind "integrity", naming columns that differ.
 ---@param work load.Work
@@ -283,6 +291,7 @@ function Verify:target(work, conn, columns, scope)
       objects = { rows = self.rows, sum = self.kind == "hash" and rowhash.hex(self.sum) or nil },
       table = { rows = actual.rows, sum = hashed and rowhash.hex(actual.sum) or nil },
       rejected = self.aside.rows > 0 and self.aside.rows or nil }
+    self.report.text = told(self.report)
   end)
 end
 

@@ -15,6 +15,7 @@ local create = require "tidemill.load.create"
 local direct = require "tidemill.load.direct"
 local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
+local guarded = require "tidemill.guarded"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
 local reject = require "tidemill.load.reject"
@@ -77,7 +78,7 @@ local function perform(ctx, spec, conn, claim)
     ctx:report("drift", report)
   end
   work.reject = reject.open(ctx, spec)
-  local ok, raised = pcall((staged.wanted(work) and staged or direct).run, work, conn)
+  local ok, raised = guarded.call((staged.wanted(work) and staged or direct).run, work, conn)
   if ok then return work end
   if work.reject and not in_doubt(raised) then work.reject:abandon() end
   error(raised, 0)
@@ -125,6 +126,11 @@ return function(ctx, spec)
   if claim.done then
     ctx:progress { rows = claim.done.row_count, done = true }
     ctx:output("rows", claim.done.row_count or 0)
+    if spec.reject then
+      local rejected, id = reject.recall(ctx, spec, claim.done.attempt)
+      ctx:output("rejected", rejected)
+      if id then ctx:output("rejects", id) end
+    end
     return
   end
   local ok, work = pcall(perform, ctx, spec, conn, claim)
