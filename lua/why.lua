@@ -100,11 +100,11 @@ local function node_text(store, run, node, by_name, declared, limits)
   if node.state == "running" then
     return source and ("takes the objects of '%s' while that runs"):format(source) or nil
   elseif node.state == "waiting" then
-    local text = upstream_text(node, by_name)
-    if text and source then
-      return ("%s; it takes the objects of '%s' meanwhile if a place is free"):format(text, source)
+    local upstream = upstream_text(node, by_name)
+    if upstream and source then
+      return ("%s; it takes the objects of '%s' meanwhile if a place is free"):format(upstream, source)
     end
-    return text or place_text(store, node, declared, limits)
+    return upstream or place_text(store, node, declared, limits)
   end
 end
 

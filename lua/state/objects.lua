@@ -42,8 +42,8 @@ function objects:add_objects(run, node, attempt, list)
   end
   self.db:transaction(function()
     self:check_claim(run)
-    common.insert(self.db, [[INSERT INTO node_objects (run_id, node, attempt, n, key, row_count, bytes, raw_bytes, crc64,
-      etag, span, at) VALUES]], 12, rows, "ON CONFLICT (run_id, node, attempt, n) DO NOTHING")
+    common.insert(self.db, [[INSERT INTO node_objects (run_id, node, attempt, n, key, row_count, bytes, raw_bytes,
+      crc64, etag, span, at) VALUES]], 12, rows, "ON CONFLICT (run_id, node, attempt, n) DO NOTHING")
   end, "relaxed")
 end
 
