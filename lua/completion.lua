@@ -29,10 +29,13 @@ local function with_store(f)
   return f(store)
 end
 
-local function flow_names()
+local function flow_names(line)
   return with_store(function(store)
-    local found = {}
-    for i, flow in ipairs(store:flows()) do found[i] = { flow.flow, flow.file } end
+    local found, seen = {}, {}
+    for i, flow in ipairs(store:flows()) do found[i], seen[flow.flow] = { flow.flow, flow.file }, true end
+    for _, name in ipairs(line.command.name == "watermark" and store:flows_with_facts() or {}) do
+      if not seen[name] then found[#found + 1] = { name, "not published" } end
+    end
     return found
   end)
 end
@@ -64,6 +67,10 @@ local function node_names(line)
     return found
   end
   return with_store(function(store)
+    if line.command.name == "watermark" then
+      for i, fact in ipairs(store:facts(first)) do found[i] = { fact.node, fact.name } end
+      return found
+    end
     for i, node in ipairs(store:nodes(store:find_run(first).id)) do
       found[i] = { node.node, ("%s, %s"):format(node.kind, node.state) }
     end

@@ -15,7 +15,8 @@ main.groups = {
   { "a flow file", "run", "check", "plan", "test" },
   { "published flows", "serve", "publish", "flows", "versions", "diff", "rollback", "unpublish", "pause", "resume",
     "trigger", "backfill" },
-  { "runs", "runs", "show", "logs", "why", "stop", "restore", "rerun", "mark", "gc", "sweep" },
+  { "runs", "runs", "show", "logs", "why", "stop", "restore", "rerun", "mark", "watermark", "gc",
+    "sweep" },
   { "tools", "repl", "exec", "ossd", "completion", "help", "version", "node", "hook", "complete" },
 }
 

@@ -7,6 +7,7 @@
 
 local errors = require "tidemill.error"
 local ledger = require "tidemill.ledger"
+local watermark = require "tidemill.watermark"
 
 local leavings = {}
 
@@ -23,14 +24,14 @@ local function has_committed(ctx, left, load)
   local planned = ctx.plan.by_name[load.name]
   if not planned or planned.kind ~= "load" then
     stuck(ctx, left, load, "was begun, and the flow has it no more",
-      ("see what it has loaded, then: tidemill watermark '%s' '%s' --set VALUE"):format(ctx.flow, left.node))
+      ("see what it has loaded, then: %s --set VALUE"):format(watermark.command(ctx.flow, left.node)))
   end
   local conn <close> = ctx:postgres(planned.spec.on)
   local claim = ledger.claim(conn, { run = left.run, node = load.name, attempt = load.attempts + 1, flow = ctx.flow })
   if claim.done then
     if left.manifest and claim.done.manifest and claim.done.manifest ~= left.manifest then
       stuck(ctx, left, load, "has committed another increment than the one that is open",
-        ("see what it has loaded, then: tidemill watermark '%s' '%s' --set VALUE"):format(ctx.flow, left.node))
+        ("see what it has loaded, then: %s --set VALUE"):format(watermark.command(ctx.flow, left.node)))
     end
     return true
   end

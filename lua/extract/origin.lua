@@ -64,24 +64,28 @@ function origin.server(conn)
   return known and row or {}
 end
 
-local function moved(message)
+--- Raises conflict: numbers of transactions tell no longer which rows are new.
+---@param message string
+---@param command string  that sets the watermark
+function origin.refuse(message, command)
   error(errors.new { kind = "conflict", message = message,
-    hint = "transactions tell no longer which rows are new. See what the target has, then: tidemill watermark FLOW " ..
-      "NODE --set VALUE, for the rows above a value, or --reset, for all of them" }, 0)
+    hint = ("transactions tell no longer which rows are new. See what the target has, then: %s --set VALUE, " ..
+      "for the rows above a value, or --reset watermark, for all"):format(command) }, 0)
 end
 
 --- Raises conflict unless the server is the one of the last increment, with the same history.
 ---@param before table   what was kept: system, timeline, seen
 ---@param now {system: string?, timeline: integer?}
 ---@param next_xid integer
-function origin.check_server(before, now, next_xid)
+---@param command string
+function origin.check_server(before, now, next_xid, command)
   if before.system and now.system and before.system ~= now.system then
-    moved "the source is another server than the one of the last increment"
+    origin.refuse("the source is another server than the one of the last increment", command)
   elseif before.timeline and now.timeline and before.timeline ~= now.timeline then
-    moved(("the source was restored, or a standby took over, since the last increment (timeline %d, was %d)"):format(
-      now.timeline, before.timeline))
+    origin.refuse(("the source was restored, or a standby took over, since the last increment (timeline %d, was %d)")
+      :format(now.timeline, before.timeline), command)
   elseif next_xid < before.seen.below then
-    moved "the source is behind the last increment: a standby that lags, or restored from a backup"
+    origin.refuse("the source is behind the last increment: a standby that lags, or restored from a backup", command)
   end
 end
 
@@ -116,9 +120,5 @@ function origin.changes(conn, before, now, was_seen)
   table.sort(new)
   return new, trouble and trouble .. " since the last increment"
 end
-
---- The increment cannot go on where rows are added to a table.
----@param trouble string
-function origin.refuse(trouble) moved(trouble) end
 
 return origin

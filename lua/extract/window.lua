@@ -41,18 +41,17 @@
 local column = require "tidemill.extract.column"
 local deliveries = require "tidemill.deliveries"
 local errors = require "tidemill.error"
-local json = require "json"
 local leavings = require "tidemill.extract.leavings"
 local origin = require "tidemill.extract.origin"
 local proc = require "proc"
 local signal = require "tidemill.signal"
 local time = require "time"
+local watermark = require "tidemill.watermark"
 local xids = require "tidemill.extract.xids"
 
 local window = {}
 
-local FACT = "watermark"
-local FORM = 1
+local FACT = watermark.FACT
 local WAIT_S = 2         -- between two looks whether another run is through
 local OLD = 1 << 28      -- transactions after which what was seen is kept anew
 
@@ -83,14 +82,6 @@ local function take(ctx)
     end
   end
   refuse("conflict", "runs of this flow come and go too fast to tell which of them delivered its increment")
-end
-
-local function decode(text)
-  if not text then return nil end
-  local ok, kept = pcall(json.decode, text)
-  if ok and type(kept) == "table" and kept.form == FORM then return kept end
-  refuse("data", "the watermark that was kept cannot be read",
-    "tidemill watermark FLOW NODE --reset, or --set VALUE, puts another in its place")
 end
 
 -- ---- before the snapshot ----
@@ -139,14 +130,14 @@ function window.before(ctx, spec)
   if not spec.watermark then return nil end
   local got = take(ctx)
   local self = setmetatable({ ctx = ctx, spec = spec, overlap = spec.watermark.overlap,
-    first_attempt = ctx.attempt }, Window)
+    command = watermark.command(ctx.flow, ctx.node), first_attempt = ctx.attempt }, Window)
   if got.busy then
     self.wait = { kind = "probe", every = WAIT_S,
       reason = ("run %s, which is %s, has the window of its increment"):format(got.busy, got.busy_state) }
     return self
   end
-  self.base = decode(got.value)
-  local own = spec.resume and decode(got.own)
+  self.base = watermark.decode(got.value)
+  local own = spec.resume and watermark.decode(got.own)
   if own then self.own, self.first_attempt = own, own.attempt end
   local conn <close> = ctx:postgres(spec.from, { session = "extract" })
   look(self, conn)
@@ -169,12 +160,12 @@ local function check_base(self, kind)
   if not base or base.set then return end
   if base.kind ~= kind then
     refuse("conflict", ("the last increment was taken by %s, and this one can only go by %s"):format(base.kind, kind),
-      "see what the target has, then: tidemill watermark FLOW NODE --set VALUE, or --reset")
+      ("see what the target has, then: %s --set VALUE, or --reset watermark"):format(self.command))
   end
   if base.column ~= self.column.sql or base.type ~= self.column.type then
     if kind == "values" then
       refuse("conflict", ("the watermark was kept by column '%s' (%s), and is now '%s' (%s)"):format(base.column,
-        base.type, self.column.sql, self.column.type), "tidemill watermark FLOW NODE --set VALUE, or --reset")
+        base.type, self.column.sql, self.column.type), self.command .. " --set VALUE, or --reset watermark")
     end
     base.low, base.oldest = nil, nil
   end
@@ -213,11 +204,11 @@ local function by_rows(self, snap, here)
   check_base(self, "rows")
   local new = {}
   if base then
-    origin.check_server(self.base, self.server, next_xid)
+    origin.check_server(self.base, self.server, next_xid, self.command)
     local trouble
     new, trouble = origin.changes(conn, self.base, here,
       xids.condition(xids.news(self.base.seen), next_xid, version))
-    if trouble and appends(self.ctx) then origin.refuse(trouble) end
+    if trouble and appends(self.ctx) then origin.refuse(trouble, self.command) end
     if trouble then
       self.ctx:log("warn", "%s: all its rows are taken", trouble)
       self.base, base, new = nil, nil, {}
@@ -318,7 +309,7 @@ end
 --- What is kept.
 ---@return string
 function Window:text()
-  return json.encode { form = FORM, kind = self.kind, column = self.column.sql, type = self.column.type,
+  return watermark.encode { kind = self.kind, column = self.column.sql, type = self.column.type,
     low = self.high, oldest = self.oldest, at = time.iso(time.now()), attempt = self.first_attempt,
     seen = self.kind == "rows" and self.seen or nil, system = self.server.system, timeline = self.server.timeline,
     table = self.here and self.here.table, leaves = self.here and self.here.leaves }

@@ -452,6 +452,61 @@ function TestFailures.test_kills_around_the_delivery_lose_nothing_and_double_not
   end
 end
 
+-- ---- by hand ----
+
+TestCommand = {}
+
+local function ask(...)
+  local r = l:run("watermark", ...)
+  lu.assertEquals(r.code, 0, r.all)
+  return r.all
+end
+
+function TestCommand.test_a_watermark_is_shown_set_and_reset()
+  fresh("id bigint PRIMARY KEY, v text", "'id'")
+  lu.assertStrContains(ask "f.lua", "nothing is kept")
+  source:exec "INSERT INTO t SELECT i, 'a' FROM generate_series(1, 5) i"
+  run()
+  local shown = ask "f.lua"
+  lu.assertStrContains(shown, "id up to 5, transactions below ")
+  lu.assertStrContains(shown, last_run())
+  lu.assertStrContains(ask("lab", "x"), "2 columns")
+  local facts = json.decode(ask("lab", "--json")).facts
+  lu.assertEquals({ facts[2].name, facts[2].value.low }, { "watermark", "5" })
+  target:exec "DELETE FROM t WHERE id > 3"
+  lu.assertStrContains(ask("lab", "x", "--set", "3"), "takes the rows above 3")
+  lu.assertStrContains(ask "lab", "above 3, set by hand")
+  run()
+  lu.assertEquals(ids(), "1 2 3 4 5")
+  source:exec "INSERT INTO t VALUES (6, 'b')"
+  run()
+  assert_same()
+  target:exec "TRUNCATE t"
+  lu.assertStrContains(ask("lab", "x", "--reset", "watermark"), "removed")
+  lu.assertStrContains(ask("lab", "x", "--reset", "watermark"), "there was nothing")
+  run()
+  assert_same()
+  lu.assertStrContains(ask("lab", "x", "--reset", "columns"), "removed")
+end
+
+function TestCommand.test_what_is_not_there_is_named()
+  fresh(EVENTS)
+  lu.assertStrContains(fails("watermark", "f.lua", "y"), "has no extract 'y'")
+  lu.assertStrContains(fails("watermark", "f.lua", "--set", "3"), "which node?")
+  lu.assertStrContains(fails("watermark", "nobody"), "nobody")
+  lu.assertStrContains(fails("watermark", "f.lua", "x", "--reset", "all"), "does not know 'all'")
+end
+
+function TestCommand.test_a_failed_run_that_left_its_window_is_told_and_given_up()
+  local id = failed_load()
+  lu.assertStrContains(ask "f.lua", "tidemill restore " .. id)
+  ask("f.lua", "x", "--set", "2026-01-01")
+  lu.assertNotStrContains(ask "f.lua", id .. " failed")
+  target:exec "TRUNCATE t"
+  run()
+  lu.assertEquals(ids(), "1 11 12")
+end
+
 -- ---- several runs ----
 
 TestRuns = {}
