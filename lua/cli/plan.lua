@@ -116,15 +116,27 @@ local function add_field(out, name, value)
   end
 end
 
--- What a node says of when and how it runs.
-local function add_policies(out, node, declared)
-  if #node.after > 0 then add_line(out, "after", table.concat(node.after, ", ")) end
+-- Of a load right behind an extract: whether it takes objects while that runs.
+local function add_pipeline(out, node, model)
+  local declared = model.by_name[node.name]
   if declared.pipeline then
     add_line(out, "pipeline", ("takes objects while '%s' runs, commits once that has succeeded"):format(
       declared.pipeline))
-  elseif declared.no_pipeline and #node.after > 0 then
-    add_line(out, "pipeline", "no, since " .. declared.no_pipeline)
+    return
   end
+  for _, name in ipairs(declared.no_pipeline and node.after or {}) do
+    if model.by_name[name].kind == "extract" then
+      add_line(out, "pipeline", "no, since " .. declared.no_pipeline)
+      return
+    end
+  end
+end
+
+-- What a node says of when and how it runs.
+local function add_policies(out, node, model)
+  local declared = model.by_name[node.name]
+  if #node.after > 0 then add_line(out, "after", table.concat(node.after, ", ")) end
+  add_pipeline(out, node, model)
   if declared.trigger ~= "all_success" then add_line(out, "trigger", declared.trigger) end
   if node.when then add_line(out, "when", shown_value(node.when)) end
   if declared.retries > 0 then
@@ -141,7 +153,7 @@ end
 
 local function add_node(out, i, node, model)
   out[#out + 1] = ("%2d. %s (%s)"):format(i, node.name, node.kind)
-  add_policies(out, node, model.by_name[node.name])
+  add_policies(out, node, model)
   for _, variable in ipairs(node.variables) do
     out[#out + 1] = ("     ${%s} = %s  (%s)"):format(variable.name, variable.value or "not known yet", variable.from)
   end
@@ -220,7 +232,8 @@ local function json_of(model, made, next_time)
     local declared, spec = model.by_name[node.name], plain(node.spec)
     spec.template = nil
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
-      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, trigger = declared.trigger, when = node.when and shown_value(node.when), pool = declared.pool,
+      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, trigger = declared.trigger,
+      when = node.when and shown_value(node.when), pool = declared.pool,
       priority = declared.priority, allow_failure = declared.allow_failure, retries = declared.retries,
       timeout = declared.timeout, max_wait = declared.max_wait, deadline = declared.deadline,
       after = json.array(table.move(node.after, 1, #node.after, 1, {})),

@@ -98,6 +98,8 @@ function TestPipelined.test_check_and_plan_say_it()
   d:flow("f.lua", flow_of 'when = "${day} > 1"')
   lu.assertStrContains(d:run("plan", "f.lua").out, "pipeline     no, since it has a 'when'")
   lu.assertStrContains(d:run("check", "f.lua").out, "2 nodes, no schedule")
+  d:flow("f.lua", flow_of("after = {}"))
+  lu.assertNotStrContains(d:run("plan", "f.lua").out, "pipeline ")
 end
 
 os.exit(lu.LuaUnit.run())
