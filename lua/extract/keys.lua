@@ -6,6 +6,7 @@
 --- have gaps and lumps. A cut that is badly placed costs time; no row depends on it.
 
 local errors = require "tidemill.error"
+local explain = require "tidemill.extract.explain"
 local identifiers = require "tidemill.identifiers"
 local pg = require "pg"
 local suggest = require "tidemill.suggest"
@@ -108,12 +109,6 @@ local function percentiles(conn, key, source, count, lo, hi)
   return conn:query(sql)
 end
 
--- How many rows the planner expects.
-local function expected(conn, sql)
-  local text = conn:value("EXPLAIN (FORMAT JSON) " .. sql)
-  return tonumber((type(text) == "string" and text:match '"Plan Rows": (%d+)')) or 0
-end
-
 local function from_sample(conn, key, count, lo, hi, where)
   local column = pg.quote_ident(key.name)
   if not where and (key.kind == "r" or key.kind == "m") and conn:server_version() >= 90500 then
@@ -123,7 +118,7 @@ local function from_sample(conn, key, count, lo, hi, where)
     return percentiles(conn, key, source, count, lo, hi)
   end
   local source = ("SELECT %s AS k FROM %s%s"):format(column, key.table, where and (" WHERE (%s\n)"):format(where) or "")
-  local rows = expected(conn, source)
+  local rows = explain.of(conn, source).rows
   if rows > SAMPLE_ROWS then
     source = ("SELECT k FROM (%s) t WHERE random() < %.9f"):format(source, SAMPLE_ROWS / rows)
   end

@@ -7,6 +7,7 @@
 local budget = require "tidemill.budget"
 local cores = require "tidemill.cores"
 local errors = require "tidemill.error"
+local explain = require "tidemill.extract.explain"
 local keys = require "tidemill.extract.keys"
 local relation = require "tidemill.extract.relation"
 
@@ -209,6 +210,28 @@ function ranges.key(conn, spec)
   if spec.resume then return primary_key(conn, spec) end
 end
 
+-- Whether the condition, which is written for the table, can be asked of the tables below it: it may call the
+-- table by its schema.
+local function fits_leaf(conn, selection, leaf)
+  local inner <close> = conn:transaction()
+  return (pcall(conn.describe, conn, selection:sql { leaf = leaf, from = 0 }))
+end
+
+-- The tables to read by pages, of which a condition may rule out some; or nil and why there are none. And whether
+-- an index serves the condition.
+local function leaves_of(conn, selection, one)
+  local leaves, why = relation.leaves(conn, one)
+  if not leaves or not selection.spec.where and not selection.predicate then return leaves, why, false end
+  local plan, left = explain.of(conn, selection:sql(selection.whole)), {}
+  for _, leaf in ipairs(leaves) do
+    if plan.tables[relation.quoted(leaf)] then left[#left + 1] = leaf end
+  end
+  if left[1] and not left[1].itself and not fits_leaf(conn, selection, left[1]) then
+    return nil, "its condition names it by more than its own name"
+  end
+  return left, nil, plan.indexed
+end
+
 --- Divides what is to be read.
 ---@param ctx tidemill.Context
 ---@param snap extract.Snapshot
@@ -223,13 +246,13 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
   if key then return by_key(ctx, conn, spec, key, jobs or 1, done) end
   if spec.map or spec.query or jobs == 1 and not spec.split_by then return whole(selection) end
-  local leaves, why = relation.leaves(conn, snap.relation)
+  local leaves, why, indexed = leaves_of(conn, selection, snap.relation)
   if leaves then
     local bytes = sum_of(leaves)
-    jobs = jobs or default_jobs(ctx, spec, bytes)
+    jobs = jobs or indexed and 1 or default_jobs(ctx, spec, bytes)
     if jobs > 1 or spec.split_by then return by_pages(leaves, jobs, spec.range_pages) end
     local all = whole(selection)
-    all.bytes = bytes
+    all.bytes = not indexed and bytes or nil
     return all
   end
   if spec.split_by then

@@ -92,7 +92,8 @@ end
 local function table_sql(self, range)
   local from, parts = self.spec.table, {}
   if range.leaf then
-    from = ("ONLY %s AS %s"):format(relation.quoted(range.leaf), pg.quote_ident(self.relation.name))
+    from = range.leaf.itself and "ONLY " .. from
+      or ("ONLY %s AS %s"):format(relation.quoted(range.leaf), pg.quote_ident(self.relation.name))
     parts[1] = ("ctid >= '(%d,0)'"):format(range.from)
     if range.to then parts[2] = ("ctid < '(%d,0)'"):format(range.to) end
   end

@@ -23,7 +23,8 @@ local snapshot = {}
 local Snapshot = {}
 Snapshot.__index = Snapshot
 
--- Behind a pooler in transaction mode, settings and snapshots belong to whoever comes next.
+-- Behind a pooler in transaction mode, settings and sessions belong to whoever comes next. It shows when the
+-- transaction runs in another session than the one that was set up; which is not always so.
 local function check_pid(conn, pid, whose)
   if pid == conn:pid() then return end
   error(errors.new { kind = "usage",
@@ -56,6 +57,9 @@ end
 function snapshot.open(ctx, spec)
   local conn = ctx:postgres(spec.from, { session = "extract" })
   local self = setmetatable({ ctx = ctx, spec = spec, conn = conn, sessions = {}, transactions = {} }, Snapshot)
+  if conn:pooled() then
+    ctx:log("info", "connection '%s' goes through a pooler, which must be in session mode", spec.from)
+  end
   local ok, raised = pcall(function()
     if spec.table then self.relation = relation.look(conn, spec.table) end
     self.opened = signal.mono()

@@ -2,6 +2,7 @@
 -- timeout: 300
 --- Extracts by several sessions and in ranges: every row once, in one snapshot, whatever the table is like.
 
+local explain = require "tidemill.extract.explain"
 local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
@@ -123,6 +124,12 @@ function TestPages.test_partitions_are_read_leaf_by_leaf_by_the_names_of_their_c
   local m = assert_whole("p", nil, 'table = "p", ' .. PAGES)
   lu.assertEquals(m.split.kind, "ctid")
   assert_whole("(SELECT * FROM p WHERE p.id % 3 = 0)", "p", 'table = "p", where = "p.id % 3 = 0 -- some", ' .. PAGES)
+  assert_refused('table = "p", where = "public.p.id > 3", ' .. PAGES, "its condition names it by more than its own name")
+  local some = 'where = "id < 3000 OR id BETWEEN 21000 AND 21500", '
+  assert_whole("(SELECT * FROM p WHERE id < 3000 OR id BETWEEN 21000 AND 21500)", "p", 'table = "p", ' .. some .. PAGES)
+  local plan = explain.of(db, "SELECT * FROM p WHERE id < 3000 OR id BETWEEN 21000 AND 21500")
+  lu.assertEquals(plan.tables, { ['"public"."p1"'] = true, ['"public"."p4"'] = true })
+  assert_whole("(SELECT * FROM p WHERE false)", "p", 'table = "p", where = "id < 0 AND id > 1", ' .. PAGES)
 end
 
 function TestPages.test_heirs_are_read_with_the_columns_of_their_parent()

@@ -8,6 +8,7 @@ local references = require "tidemill.references"
 local resume = require "tidemill.extract.resume"
 local selection = require "tidemill.extract.selection"
 local shape = require "tidemill.extract.shape"
+local snapshot = require "tidemill.extract.snapshot"
 
 local PAGE = 8192
 
@@ -136,9 +137,35 @@ function TestSql.test_a_table_is_read_by_name_or_by_the_pages_of_a_leaf()
   lu.assertEquals(t:sql {}, "SELECT * FROM public.t WHERE (a > 1 -- some\n)")
   lu.assertEquals(t:sql { leaf = { schema = "s", name = "T 1" }, from = 5, to = 9 },
     [[SELECT "a" FROM ONLY "s"."T 1" AS "t" WHERE ctid >= '(5,0)' AND ctid < '(9,0)' AND (a > 1 -- some]] .. "\n)")
+  lu.assertStrContains(t:sql { leaf = { itself = true }, from = 0 }, "FROM ONLY public.t WHERE ctid >= '(0,0)' AND")
   t.predicate = "b"
   lu.assertEquals(t:sql { key = KEY, hi = "3" },
     "SELECT * FROM public.t WHERE o.id < '3'::integer AND (b) AND (a > 1 -- some\n)")
+end
+
+TestSnapshot = {}
+
+-- A connection of which the transaction runs in the session `pid`.
+local function connection(pid)
+  local conn = { closed = 0 }
+  function conn.pid() return 7 end
+  function conn.pooled() return true end
+  function conn.transaction() return {} end
+  function conn.one() return { text = "1:1:", pid = pid } end
+  function conn.close() conn.closed = conn.closed + 1 end
+  return conn
+end
+
+function TestSnapshot.test_a_pooler_that_lends_its_sessions_is_noticed()
+  local conn, log = connection(8), {}
+  local ctx = { postgres = function() return conn end, log = function(_, _, text) log[#log + 1] = text end }
+  local ok, raised = pcall(snapshot.open, ctx, { from = "rds" })
+  lu.assertFalse(ok)
+  lu.assertEquals(raised.message, "connection 'rds' goes through a pooler in transaction mode")
+  lu.assertEquals({ conn.closed, #log }, { 1, 1 })
+  conn = connection(7)
+  lu.assertEquals(snapshot.open(ctx, { from = "rds" }).text, "1:1:")
+  lu.assertEquals(conn.closed, 0)
 end
 
 TestShape = {}
