@@ -71,7 +71,8 @@ loads do so and why others do not; pipeline = false turns it off, pipeline = tru
   that uses up none of its retries, and its last attempt is shown as canceled.
 - Such a load starts behind every other node that may start, and takes the last place of no pool, and of
   --jobs only if there are no more than two. Without a place it loads when the extract is through.
-- Its timeout counts from the success of the extract.
+- Its timeout counts from the success of the extract. At the target it has a transaction open from its
+  first object on: where vacuum must not wait so long, pipeline = false.
 - Not with a trigger or `when` of its own, not with variables that come from the extract (${out.rows}), nor
   behind two extracts: these wait for the end.
 
