@@ -16,7 +16,6 @@ local FORM = 1
 ---@field oldest? string     start of the oldest transaction that was open
 ---@field at string          when it was made
 ---@field set? boolean       by a user: rows above `low` come next
----@field attempt? integer   that chose the rows
 ---@field seen? extract.Seen
 ---@field system? string     of the server
 ---@field timeline? integer

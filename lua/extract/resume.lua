@@ -31,12 +31,14 @@ function resume.closing(span, count)
   return closing
 end
 
---- A digest of what decides which bytes a range becomes.
+--- A digest of what decides which bytes a range becomes. The condition of an increment is written
+--- anew in each snapshot; what it means is its window.
 ---@param selection extract.Selection
 ---@param shape extract.Shape
 ---@return string
 function resume.print(selection, shape)
-  local text = { selection:sql(selection.whole), shape.options, tostring(shape.format.compress),
+  local bare = setmetatable({ predicate = false }, { __index = selection })
+  local text = { bare:sql(selection.whole), selection.window or "", shape.options, tostring(shape.format.compress),
     tostring(shape.format.header), selection.whole.key.type, selection.whole.key.expression }
   for _, column in ipairs(shape.columns) do text[#text + 1] = column.name .. " " .. column.type end
   return sign.sha256(table.concat(text, "\0")):sub(1, PRINT_BYTES)

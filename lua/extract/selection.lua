@@ -27,7 +27,8 @@ local selection = {}
 ---@field columns {name: string, type: string}[]  what is read
 ---@field whole extract.Range  everything
 ---@field picked? boolean     `columns` are fewer than there are (lua/extract/drift.lua)
----@field predicate? string   further condition on the rows (lua/extract/window.lua)
+---@field predicate? string   further condition on the rows (lua/extract/window.lua) ...
+---@field window? string      ... and what it means, the same in each snapshot
 local Selection = {}
 Selection.__index = Selection
 

@@ -35,13 +35,14 @@
 --- without rows changes nothing that is kept, byte for byte; only after 2^28 transactions what was seen is
 --- kept anew. The highest value is the text that the server gives, in full.
 ---
---- A repeated attempt that takes over sealed objects (`resume`) goes on with the window of the attempt that
---- made them, for what they hold was chosen by it.
+--- A repeated attempt that takes over what others have read (`resume`) goes on with their window: it reads
+--- under a later snapshot the rows that theirs chose. A row that has changed meanwhile comes next time.
 
 local column = require "tidemill.extract.column"
 local deliveries = require "tidemill.deliveries"
 local errors = require "tidemill.error"
 local leavings = require "tidemill.extract.leavings"
+local json = require "json"
 local origin = require "tidemill.extract.origin"
 local proc = require "proc"
 local signal = require "tidemill.signal"
@@ -58,7 +59,6 @@ local OLD = 1 << 28      -- transactions after which what was seen is kept anew
 ---@class extract.Window
 ---@field predicate string     what a row must meet
 ---@field wait? table          another run has the window: how the node is to wait
----@field first_attempt integer  the first whose sealed objects are of this window
 local Window = {}
 Window.__index = Window
 
@@ -130,15 +130,14 @@ function window.before(ctx, spec)
   if not spec.watermark then return nil end
   local got = take(ctx)
   local self = setmetatable({ ctx = ctx, spec = spec, overlap = spec.watermark.overlap,
-    command = watermark.command(ctx.flow, ctx.node), first_attempt = ctx.attempt }, Window)
+    command = watermark.command(ctx.flow, ctx.node) }, Window)
   if got.busy then
     self.wait = { kind = "probe", every = WAIT_S,
       reason = ("run %s, which is %s, has the window of its increment"):format(got.busy, got.busy_state) }
     return self
   end
   self.base = watermark.decode(got.value)
-  local own = spec.resume and watermark.decode(got.own)
-  if own then self.own, self.first_attempt = own, own.attempt end
+  self.own = spec.resume and watermark.decode(got.own) or nil
   local conn <close> = ctx:postgres(spec.from, { session = "extract" })
   look(self, conn)
   return self
@@ -214,7 +213,8 @@ local function by_rows(self, snap, here)
       self.base, base, new = nil, nil, {}
     end
   end
-  local parts = { xids.condition(xids.news(self.seen, base), next_xid, version) }
+  self.news = xids.news(self.seen, base)
+  local parts = { xids.condition(self.news, next_xid, version) }
   if #new > 0 then
     parts[1] = ("(%s OR tableoid IN (%s) AND %s)"):format(parts[1], table.concat(new, ", "),
       xids.condition(xids.news(self.seen), next_xid, version))
@@ -287,7 +287,7 @@ end
 --- if it is no table.
 ---@param snap extract.Snapshot
 ---@param query? string
----@return string predicate
+---@return string predicate, string meaning
 function Window:open(snap, query)
   local conn, spec = snap.conn, self.spec
   local here, why
@@ -303,14 +303,14 @@ function Window:open(snap, query)
   self.ctx:log("info", "%s%s", self.base and "increment" or "first increment: all rows",
     self.above and (", %s from %s on"):format(self.column.sql, self.above) or "")
   if spec.resume and not self.own then self.ctx:keep(FACT, self:text(), { when = "delivered" }) end
-  return self.predicate
+  return self.predicate, json.encode { self.kind, self.news or {}, self.above or "", self.oldest or "" }
 end
 
 --- What is kept.
 ---@return string
 function Window:text()
   return watermark.encode { kind = self.kind, column = self.column.sql, type = self.column.type,
-    low = self.high, oldest = self.oldest, at = time.iso(time.now()), attempt = self.first_attempt,
+    low = self.high, oldest = self.oldest, at = time.iso(time.now()),
     seen = self.kind == "rows" and self.seen or nil, system = self.server.system, timeline = self.server.timeline,
     table = self.here and self.here.table, leaves = self.here and self.here.leaves }
 end

@@ -59,11 +59,6 @@ end
 function split.finish(spec, report)
   if spec.where and not spec.table then report("where", "has 'where' without 'table'", "a query has its own WHERE") end
   check_objects(spec, report)
-  for _, name in ipairs(spec.resume and { "watermark", "since" } or {}) do
-    if spec[name] then
-      report(name, ("is to resume and has '%s'"):format(name), "what attempts have read is not of one snapshot")
-    end
-  end
   if spec.map then return check_map(spec, report) end
   if spec.query then check_query(spec, report) else check_table(spec, report) end
   local by_key = spec.resume or spec.split_by and spec.split_by ~= "ctid"

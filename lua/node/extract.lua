@@ -42,7 +42,9 @@ end
 local function prepare(ctx, spec, place, snap, win, finished)
   local key = ranges.key(snap.conn, spec)
   local selected = selection.open(snap, spec, key)
-  if win then selected.predicate = win:open(snap, spec.query and selected:sql(selected.whole)) end
+  if win then
+    selected.predicate, selected.window = win:open(snap, spec.query and selected:sql(selected.whole))
+  end
   local columns = drift.against(ctx, spec, selected)
   local shaped = shape.new(spec, selected.columns)
   local split = divide(ctx, spec, place, snap, selected, shaped, key, finished)

@@ -250,6 +250,28 @@ function TestWriters.test_ranges_of_several_sessions_hold_the_same_increment()
   assert_same()
 end
 
+-- Runs the flow so that each attempt of the extract is killed at a crash point.
+local function run_crashing(point)
+  l.env.TIDEMILL_CRASH = point
+  local r = proc.run { cmd = { os.getenv "TM_BUILD" .. "/crash/tidemill", "run", "f.lua" }, cwd = l.dir, env = l.env,
+    timeout = 60 }
+  l.env.TIDEMILL_CRASH = nil
+  return r
+end
+
+function TestWriters.test_attempts_that_go_on_with_each_other_make_one_increment()
+  fresh(EVENTS, "'at'", "resume = true, ranges = 6, retries = 9, retry_delay = '100ms'", "mode = 'merge', keys = 'id'")
+  source:exec "INSERT INTO t SELECT i * 1000, repeat('x', 50) FROM generate_series(1, 4000) i; ANALYZE t"
+  with_writers(true, function()
+    local r = run_crashing "extract.range.after:3"
+    lu.assertEquals(r.code, 0, r.stderr)
+    lu.assertStrContains(r.stderr, "were finished by an earlier attempt")
+    run()
+  end)
+  run()
+  assert_same()
+end
+
 -- ---- tables that change ----
 
 TestTables = {}
