@@ -271,12 +271,23 @@ local function exec(conn, sql)
   if not ok then explain(raised) end
 end
 
+local NAME_ONE = "name a server that is there: via = { \"oss_fdw\", server = \"name\" }"
+
+-- What a server made here cannot be told.
+local function check_store(to, dialect, endpoint)
+  if to.token then fail("usage", "the store's keys are temporary ones, which oss_fdw does not take", NAME_ONE) end
+  if dialect == "ours" then return end
+  if to.protocol ~= "oss" then fail("usage", "AnalyticDB's oss_fdw reads OSS alone", "load without via") end
+  if not to.id then fail("usage", "AnalyticDB's oss_fdw wants keys, and the store is used without", NAME_ONE) end
+  if to.addressing == "cname" and not endpoint then
+    fail("usage", "AnalyticDB's oss_fdw knows no bucket by a domain of its own",
+      "give via = { \"oss_fdw\", endpoint = \"oss-REGION-internal.aliyuncs.com\" }")
+  end
+end
+
 -- A server with keys, of this transaction alone.
 local function make_server(work, conn, name, to, dialect)
-  if to.token then
-    fail("usage", "the store's keys are temporary ones, which oss_fdw does not take",
-      "name a server that is there: via = { \"oss_fdw\", server = \"name\" }")
-  end
+  check_store(to, dialect, work.spec.via.endpoint)
   to.endpoint = work.spec.via.endpoint or to.endpoint
   exec(conn, pull.server(name, to, dialect))
   if not to.id then return end

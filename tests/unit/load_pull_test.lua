@@ -130,7 +130,7 @@ local function greenplum(answers)
   return conn
 end
 
-local function work_of(objects, via)
+local function work_of(objects, via, store_options)
   local listed = {}
   local m = { prefix = "x/", object_count = #objects, rows = 10 * #objects, raw_bytes = 7, first_key = objects[1],
     last_key = objects[#objects], format = { format = "csv", compress = "gzip", delimiter = ",", null = "", quote = '"',
@@ -154,8 +154,8 @@ local function work_of(objects, via)
   local ctx = { run_id = "r", node = "in", attempt = 1, progress = function() end,
     log = function(_, level, format, ...) table.insert(log, level .. ": " .. format:format(...)) end,
     model = { project = { keep = function() end } } }
-  local store_ = oss.open { url = "oss://my-bucket/lake", endpoint = "https://oss-cn-x.aliyuncs.com", region = "cn-x",
-    access_key_id = "the-id", access_key_secret = "the-secret" }
+  local store_ = oss.open(store_options or { url = "oss://my-bucket/lake", endpoint = "https://oss-cn-x.aliyuncs.com",
+    region = "cn-x", access_key_id = "the-id", access_key_secret = "the-secret" })
   return { ctx = ctx, spec = { via = via or { extension = "oss_fdw" }, on = "adbpg" }, rows = 0, objects = 0,
     target = { list = '"id"', columns = { { name = "id", quoted = '"id"' } } }, src = { manifest = m, store = store_ } },
     listed, log
@@ -216,8 +216,8 @@ function TestPullRun.test_with_others_between_each_object_is_read_by_itself()
   lu.assertStrContains(log[1], "warn: 2 objects for 3 segments")
 end
 
-local function refused(kind, message, answers, change)
-  local work, listed = work_of { RUN .. "1-000001.csv.gz", RUN .. "1-000002.csv.gz" }
+local function refused(kind, message, answers, change, store_options)
+  local work, listed = work_of({ RUN .. "1-000001.csv.gz", RUN .. "1-000002.csv.gz" }, nil, store_options)
   if change then change(work, listed) end
   local all = {}
   for key, value in pairs(ANSWERS) do all[key] = value end
@@ -231,6 +231,21 @@ end
 function TestPullRun.test_what_cannot_be_is_said_before_rows_move()
   refused("not_found", "does not have the extension oss_fdw", { ["FROM pg_extension"] = 0 })
   refused("usage", "does not read zstd", {}, function(work) work.src.manifest.format.compress = "zstd" end)
+end
+
+function TestPullRun.test_stores_that_analyticdb_cannot_reach_are_refused()
+  local keys = { access_key_id = "the-id", access_key_secret = "the-secret", endpoint = "https://files.example.com" }
+  local function store_with(url, more)
+    local options = { url = url, region = "cn-x" }
+    for key, value in pairs(keys) do options[key] = value end
+    for key, value in pairs(more or {}) do options[key] = value end
+    return options
+  end
+  refused("usage", "temporary ones", {}, nil, store_with("oss://my-bucket", { security_token = "t" }))
+  refused("usage", "reads OSS alone", {}, nil, store_with "s3://my-bucket")
+  refused("usage", "by a domain of its own", {}, nil, store_with("oss://my-bucket", { addressing = "cname" }))
+  refused("usage", "wants keys", {}, nil, { url = "oss://my-bucket", endpoint = "https://oss-cn-x.aliyuncs.com",
+    anonymous = true })
 end
 
 function TestPullRun.test_other_counts_and_late_objects_are_errors()
