@@ -213,7 +213,7 @@ end
 -- Whether the condition, which is written for the table, can be asked of the tables below it: it may call the
 -- table by its schema.
 local function fits_leaf(conn, selection, leaf)
-  local inner <close> = conn:transaction()
+  local _ <close> = conn:transaction()
   return (pcall(conn.describe, conn, selection:sql { leaf = leaf, from = 0 }))
 end
 

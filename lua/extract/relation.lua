@@ -31,7 +31,8 @@ local TREE = [[
   WITH RECURSIVE tree(oid, depth) AS (
     SELECT $1::oid, 0
     UNION SELECT i.inhrelid, tree.depth + 1 FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)
-  SELECT c.oid = $1::oid AS itself, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind, coalesce(am.amname, '') AS method,
+  SELECT c.oid = $1::oid AS itself, n.nspname AS schema, c.relname AS name, c.relkind::text AS kind,
+    coalesce(am.amname, '') AS method,
     c.relpersistence = 't' AS temporary, has_table_privilege(c.oid, 'SELECT') AS readable,
     row_security_active(c.oid) AS secured,
     EXISTS (SELECT FROM pg_inherits d WHERE d.inhrelid = c.oid AND d.inhdetachpending) AS leaving,

@@ -89,24 +89,33 @@ end
 -- As a manifest has them; a list of its own, since it is sorted.
 local function listed(objects) return table.move(objects, 1, #objects, 1, {}) end
 
---- Those of the finished ranges that will do: of the same print, with all objects there as they were.
+-- Those that nobody will take over any more.
+local function remove(place, objects)
+  local keys = {}
+  for i, object in ipairs(objects) do keys[i] = place.prefix .. object.key end
+  if #keys > 0 then pcall(place.store.delete_many, place.store, keys) end
+end
+
+--- Those of the finished ranges that will do: of the same print, with all objects there as they were. The
+--- objects of others are removed.
 ---@param work {ctx: tidemill.Context, place: extract.Place, key: extract.Key, print: string}
 ---@param finished {number: integer, span: extract.Span, objects: tidemill.Sealed[]}[]
 ---@return extract.Range[]
 function resume.usable(work, finished)
-  local ranges, other, gone = {}, 0, 0
+  local ranges, useless, other, gone = {}, {}, 0, 0
   for _, one in ipairs(finished) do
-    if one.span.print ~= work.print then
-      other = other + 1
-    elseif not pcall(present.check_list, work.place.store, work.place.prefix, listed(one.objects)) then
-      gone = gone + 1
-    else
+    local same = one.span.print == work.print
+    if same and pcall(present.check_list, work.place.store, work.place.prefix, listed(one.objects)) then
       ranges[#ranges + 1] = { key = work.key, lo = one.span.lo, hi = one.span.hi, null = one.span.null,
         objects = one.objects }
+    else
+      other, gone = other + (same and 0 or 1), gone + (same and 1 or 0)
+      table.move(one.objects, 1, #one.objects, #useless + 1, useless)
     end
   end
   if other > 0 then work.ctx:log("warn", "not resumed: what is asked for, or its columns, have changed") end
   if gone > 0 then work.ctx:log("warn", "objects of %d finished ranges are gone; they are read again", gone) end
+  remove(work.place, useless)
   return ranges
 end
 

@@ -413,17 +413,19 @@ local function child_of(pid)
   return (f and f:read "a" or ""):match "%d+"
 end
 
--- Kills the process of the first attempt when it has put so many objects.
-local function run_and_kill(fields, objects)
-  flow_of(fields .. ', retries = 2, retry_delay = 0.1')
+-- Kills the process of an attempt whenever there are so many objects.
+local function run_and_kill(fields, ...)
+  flow_of(fields .. ', retries = 3, retry_delay = 0.1, backoff = 1')
   local run <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "t.lua" }, cwd = l.dir, env = l.env,
     stdout = "pipe" }
-  for _ = 1, 1000 do
-    if #keys_left() >= objects then break end
-    proc.poll({}, 0.01)
+  for _, objects in ipairs { ... } do
+    for _ = 1, 1000 do
+      if #keys_left() >= objects then break end
+      proc.poll({}, 0.01)
+    end
+    lu.assertTrue(#keys_left() >= objects)
+    os.execute("kill -KILL " .. assert(child_of(run:pid())))
   end
-  lu.assertTrue(#keys_left() >= objects)
-  os.execute("kill -KILL " .. assert(child_of(run:pid())))
   local out = ""
   repeat
     local bytes = run:read(1, 60)
@@ -433,24 +435,68 @@ local function run_and_kill(fields, objects)
   return ended.code, out
 end
 
-function TestResume.test_an_attempt_goes_on_behind_the_ranges_that_were_finished()
+function TestResume.test_attempts_go_on_behind_the_ranges_that_were_finished()
   db:exec [[CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 20000) g; ANALYZE t]]
   local code, out = run_and_kill('table = "t", resume = true, jobs = 2, ranges = 20, ' ..
-    'where = "id % 500 <> 0 OR pg_sleep(0.1) IS NOT NULL"', 6)
+    'where = "id % 500 <> 0 OR pg_sleep(0.05) IS NOT NULL"', 5, 11)
   lu.assertEquals(code, 0, out)
   local m = newest()
-  lu.assertEquals(m.attempt, 2)
-  lu.assertTrue(m.split.taken_over >= 3, json.encode(m.split))
+  lu.assertEquals(m.attempt, 3)
+  lu.assertTrue(m.split.taken_over >= 7, json.encode(m.split))
   local attempts = {}
   for object in m:objects() do
     local attempt = names.parse_object(object.key).attempt
     attempts[attempt] = (attempts[attempt] or 0) + 1
   end
-  lu.assertTrue(attempts[1] >= 3 and attempts[2] >= 3, json.encode(attempts))
-  lu.assertEquals(#keys_left(), attempts[1] + attempts[2])
+  for attempt = 1, 3 do lu.assertTrue((attempts[attempt] or 0) >= 2, json.encode(attempts)) end
+  lu.assertEquals(#keys_left(), m.object_count)
   load(m, "t")
   lu.assertEquals(db:value(HASH:format "got"), db:value(HASH:format "t"))
+end
+
+-- A run that has failed at a row in the last third; what makes it fail is then mended.
+local function fail_and_mend()
+  db:exec [[CREATE TABLE t (id int PRIMARY KEY, v text);
+    INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 20000) g;
+    CREATE TABLE bad AS SELECT 15000 AS id;
+    CREATE VIEW s AS SELECT *, 1 / (CASE WHEN id IN (TABLE bad) THEN 0 ELSE 1 END) AS one FROM t]]
+  assert_refused('table = "s", split_by = "id", resume = true, ranges = 10', "division by zero")
+  db:exec "TRUNCATE bad"
+  lu.assertEquals(#keys_left(), 7)
+end
+
+local function restore()
+  local r = l:run("restore", "last")
+  lu.assertEquals(r.code, 0, r.all)
+  local m = newest()
+  load(m, "s")
+  lu.assertEquals(db:value(HASH:format "got"), db:value(HASH:format "s"))
+  return m, r.all
+end
+
+function TestResume.test_a_failed_run_that_is_restored_goes_on_too()
+  fail_and_mend()
+  lu.assertEquals(restore().split.taken_over, 7)
+end
+
+function TestResume.test_what_has_changed_since_is_read_again()
+  fail_and_mend()
+  db:exec "CREATE OR REPLACE VIEW s AS SELECT *, 1 AS one, 2 AS two FROM t"
+  local m, out = restore()
+  lu.assertStrContains(out, "not resumed: what is asked for, or its columns, have changed")
+  lu.assertNil(m.split.taken_over)
+  lu.assertEquals(#keys_left(), m.object_count)
+end
+
+function TestResume.test_objects_that_are_gone_are_read_again()
+  fail_and_mend()
+  local keys = keys_left()
+  lake:delete(keys[1])
+  lake:put(keys[3], "something else")
+  local m, out = restore()
+  lu.assertStrContains(out, "objects of 2 finished ranges are gone")
+  lu.assertEquals(m.split.taken_over, 5)
 end
 
 os.exit(lu.LuaUnit.run())
