@@ -128,6 +128,12 @@ local flow = {}
 ---@field exactly_once? boolean  the transaction also records that it was done, so that no repeat
 ---does it again (default false)
 
+---@class flow.Watermark
+---@field column string       of the table or query: best a time that writers set, or a number that grows; an index on it
+---serves when there is a lower bound
+---@field overlap? string|number  how far below the highest value an increment looks for rows that came late: "1 hour",
+---or a number (default: of times a day below the oldest transaction that was open; of others no limit)
+
 ---@class flow.ExtractFields : flow.NodeFields
 ---@field from string         a PostgreSQL connection
 ---@field query? string       either a query ...
@@ -145,6 +151,9 @@ local flow = {}
 ---@field max_snapshot_age? flow.Duration  the attempt fails when its snapshot is older (default: no limit)
 ---@field resume? boolean     a repeated attempt keeps the ranges that earlier ones have finished: it reads
 ---only the others, under its own, later snapshot (default false)
+---@field watermark? string|flow.Watermark  an incremental extract: each run takes the rows that came since the last
+---one whose loads succeeded, none twice; a column, or a table; see `tidemill help incremental`
+---@field since? string|number  the first increment begins with this value of the watermark's column (default: all rows)
 ---@field format? "csv"|"text"  CSV, or PostgreSQL's COPY text format (default "csv")
 ---@field delimiter? string   one byte (default "," for csv, a tab for text)
 ---@field quote? string       one byte, csv only (default '"')

@@ -16,6 +16,7 @@ local TOPICS = {
   { "hooks", "webhooks, commands and e-mail about runs" },
   { "connections", "tidemill.lua: databases, object stores, webhooks" },
   { "extracts", "what is read in which moment, by how many sessions, and its price" },
+  { "incremental", "watermarks: each run takes what is new, none skipped, none twice" },
   { "formats", "what the objects hold" },
   { "loads", "modes of flow.load, jobs, loads beside their extract" },
   { "warehouse", "tables that loads make; AnalyticDB, Greenplum, oss_fdw" },

@@ -137,6 +137,10 @@ local function add_policies(out, node, model)
   local declared = model.by_name[node.name]
   if #node.after > 0 then add_line(out, "after", table.concat(node.after, ", ")) end
   add_pipeline(out, node, model)
+  if declared.delivered_by then
+    add_line(out, "delivered by", #declared.delivered_by > 0 and table.concat(declared.delivered_by, ", ")
+      or "itself: no load behind it reads its place")
+  end
   if declared.trigger ~= "all_success" then add_line(out, "trigger", declared.trigger) end
   if node.when then add_line(out, "when", shown_value(node.when)) end
   if declared.retries > 0 then
@@ -232,7 +236,7 @@ local function json_of(model, made, next_time)
     local declared, spec = model.by_name[node.name], plain(node.spec)
     spec.template = nil
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
-      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, trigger = declared.trigger,
+      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, delivered_by = declared.delivered_by, trigger = declared.trigger,
       when = node.when and shown_value(node.when), pool = declared.pool,
       priority = declared.priority, allow_failure = declared.allow_failure, retries = declared.retries,
       timeout = declared.timeout, max_wait = declared.max_wait, deadline = declared.deadline,
