@@ -39,7 +39,8 @@ local zip = require "zip"
 local reject = {}
 
 local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
-local MOST, FEW = 10000, 64 -- records of one COPY: a chunk's, and those tried after a bad one
+local CHUNK_BYTES = 2 << 20 -- half of it costs twice the round trips, twice a bad row's neighbours more
+local MOST, FEW = 20000, 64 -- records of one COPY: a chunk's, and those tried after a bad one
 local OBJECT_BYTES = 64 << 20
 local LOGGED = 10 -- rejected rows that the log shows
 local FORMAT = { format = "csv", delimiter = ",", quote = '"', escape = '"', null = "", encoding = "UTF8",
@@ -257,7 +258,7 @@ end
 ---@return integer rows, integer rejected
 function Reject.move(work, conn, sql, one)
   local self, src, format = work.reject, work.src, work.src.head.format
-  local options = { rows = MOST }
+  local options = { bytes = CHUNK_BYTES, rows = MOST }
   for name, value in pairs(copy.codec(format)) do options[name] = value end
   local chunks <close> = stream.chunks(options)
   local from <close> = src.store:reader(src.prefix .. one.key,
