@@ -412,12 +412,27 @@ local function check_overlap(built, node)
   end
 end
 
+-- A load that compares hashes needs that of its extract, which the manifest then has.
+local function check_hash(built, node)
+  if node.kind ~= "load" or node.spec.verify ~= "hash" then return end
+  local before = graph.upstream(built.nodes, node.name)
+  for _, other in ipairs(built.nodes) do
+    if before[other.name] and other.kind == "extract" and other.spec.verify ~= "hash"
+      and pipelined.same_place(built, other, node) then
+      model.complain(built, node, model.line_of(built, node, "verify"),
+        ("node '%s' compares hashes of rows, and '%s' makes none"):format(node.name, other.name),
+        "give the extract verify = \"hash\", or the load verify = \"count\"")
+    end
+  end
+end
+
 -- What is known of data and their ways: which loads take objects while their extract runs (one that is told
 -- to and cannot is a fault), and which deliver an increment.
 local function check_ways(built)
   for _, node in ipairs(built.nodes) do
     local reason
     check_overlap(built, node)
+    check_hash(built, node)
     node.delivered_by = deliveries.names(built, node)
     node.pipeline, reason = pipelined.source(built, node)
     node.no_pipeline = reason

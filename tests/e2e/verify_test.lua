@@ -126,6 +126,33 @@ function TestVerify.test_a_query_that_is_never_the_same_cannot_be_verified()
   lu.assertNil(require "tidemill.manifest".newest(lake, "data/"))
 end
 
+function TestVerify.test_check_says_that_the_extract_makes_no_hash()
+  local r = pair("table = 'src'", "verify = 'hash'")
+  lu.assertEquals(r.code, 2)
+  lu.assertStrContains(r.all, "node 'in' compares hashes of rows, and 'out' makes none")
+end
+
+function TestVerify.test_every_mode_and_several_jobs_and_other_encodings()
+  for _, load in ipairs { "jobs = 2", "mode = 'replace'", "mode = 'replace', jobs = 2", "mode = 'replace_where', where = 'id > 0'",
+    "mode = 'merge', keys = { 'id' }", "mode = 'merge', keys = { 'id' }, delete_when = 'ok', jobs = 2" } do
+    adbpg:exec("DROP TABLE IF EXISTS dst; CREATE TABLE dst (" .. COLUMNS .. ")")
+    adbpg:exec "INSERT INTO dst (id, ok) VALUES (-1, true), (3, true), (4, false)"
+    if load:find "append" or load == "jobs = 2" then adbpg:exec "DELETE FROM dst WHERE id > 0" end
+    local r = pair("table = 'src', verify = 'hash', object_size = '60kB', encoding = 'GB18030'", "verify = 'hash', " .. load)
+    lu.assertEquals(r.code, 0, load .. "\n" .. r.all)
+    lu.assertEquals(adbpg:value "SELECT count(*) FROM dst WHERE id > 0", load:find "delete_when" and 2000 or 3000)
+  end
+end
+
+function TestVerify.test_the_report_has_the_proof()
+  adbpg:exec("CREATE TABLE dst (" .. COLUMNS .. ")")
+  local r = pair("table = 'src', verify = 'hash'", "verify = 'hash'")
+  lu.assertEquals(r.code, 0, r.all)
+  local shown = l:run("show", r.all:match "run (%S+) of flow")
+  local hash = shown.all:match "out, verify: source and objects have the same 3000 rows, hash (%x+)"
+  lu.assertStrContains(shown.all, "in, verify: source, objects and table have the same 3000 rows, hash " .. tostring(hash))
+end
+
 function TestVerify.test_a_load_by_hash_wants_an_extract_with_one()
   adbpg:exec "CREATE TABLE dst (a int)"
   l:flow("x.lua", [[flow.extract "out" { from = "rds", to = "lake:data/", query = "SELECT 1 AS a" }]])
