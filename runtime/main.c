@@ -88,11 +88,12 @@ static int run(lua_State *L)
 
 /* What moves rows frees and takes the same few sizes all the time: memory goes back to the
 ** kernel when the process ends, not to be touched anew for each part of an object. Peak memory
-** is the same. */
+** is the same. One arena: threads use what others have freed. */
 static void keep_freed_memory(void)
 {
   mallopt(M_MMAP_THRESHOLD, 32 << 20); /* the most that glibc takes */
   mallopt(M_TRIM_THRESHOLD, 128 << 20);
+  mallopt(M_ARENA_MAX, 1);
 }
 
 int main(int argc, char **argv)
