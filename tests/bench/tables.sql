@@ -3,7 +3,7 @@
 --
 --   narrow   two integers, about 15 bytes a row in COPY's text form
 --   wide     a hundred columns of ten types, about 1 KB a row
---   many     for memory: some 50 bytes a row that gzip makes half as long at best
+--   many     for memory: some 110 bytes a row that cost the server little
 
 CREATE TABLE narrow (id integer, n integer);
 
@@ -35,5 +35,5 @@ $$;
 CREATE UNLOGGED TABLE many (id bigint, n integer, note text);
 
 CREATE FUNCTION many_fill(wanted bigint) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO many SELECT i, i % 1000, md5(i::text) FROM generate_series(1, wanted) i;
+  INSERT INTO many SELECT i, i % 1000, md5(i::text) || md5((-i)::text) || md5((i + 0.5)::text) FROM generate_series(1, wanted) i;
 $$;
