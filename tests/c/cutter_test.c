@@ -74,6 +74,7 @@ static void a_chunk_ends_with_the_record_that_fills_it(void **state)
 {
   (void)state;
   check(&csv, "a\nbb\nccc\nd", 5, 100, "[1:a|2:bb][3:ccc|4:d]");
+  check(&csv, "a\nbbbbbbbb\nccc\nd", 4, 100, "[1:a|2:bbbbbbbb][3:ccc][4:d]");
   check(&csv, "a\nbb\nccc\nd\n", 1000, 3, "[1:a|2:bb|3:ccc][4:d]");
   check(&csv, "a\nb\n", 1000, 2, "[1:a|2:b]");
   check(&csv, "", 5, 5, "");
