@@ -42,7 +42,10 @@ local function drop_left(ctx, conn, row)
   end
 end
 
-local function drop_leavings(ctx, conn)
+--- Drops what attempts before have left, as `open` does.
+---@param ctx tidemill.Context
+---@param conn pg.Conn
+function stage.clear(ctx, conn)
   for _, row in ipairs(conn:query([[SELECT c.oid::bigint AS oid, c.relname::text AS name FROM pg_class c
     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'tidemill' AND c.relkind = 'r'
     AND left(c.relname::text, length($1)) = $1]], stem(ctx))) do
@@ -122,7 +125,7 @@ function stage.open(work, conn)
     numbered = work.spec.mode == "merge" and work.target.flavor == "postgresql" and not work.spec.via }, Stage)
   crash.point "load.stage.before"
   local ok, raised = pcall(function()
-    drop_leavings(work.ctx, conn)
+    stage.clear(work.ctx, conn)
     create(work, conn, self)
   end)
   if not ok then error(refused(raised), 0) end

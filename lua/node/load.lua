@@ -20,6 +20,7 @@ local object = require "tidemill.load.object"
 local once = require "tidemill.once"
 local reject = require "tidemill.load.reject"
 local source = require "tidemill.load.source"
+local stage = require "tidemill.load.stage"
 local staged = require "tidemill.load.staged"
 local target = require "tidemill.load.target"
 local text = require "tidemill.text"
@@ -78,7 +79,9 @@ local function perform(ctx, spec, conn, claim)
     ctx:report("drift", report)
   end
   work.reject = reject.open(ctx, spec)
-  local ok, raised = guarded.call((staged.wanted(work) and staged or direct).run, work, conn)
+  local by = staged.wanted(work) and staged or direct
+  if by == direct then stage.clear(ctx, conn) end -- an attempt before this one, which was pipelined, may have staged
+  local ok, raised = guarded.call(by.run, work, conn)
   if ok then return work end
   if work.reject and not in_doubt(raised) then work.reject:abandon() end
   error(raised, 0)
