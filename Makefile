@@ -88,7 +88,7 @@ $(B)/%: tests/fuzz/%_fuzz.c $(filter-out %/main.o,$(OBJ)) $(B)/embedded.o
 	$Q$(CC) -std=c11 $(WARN) $(DEFS) $(CFLAGS) $(SAN) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
 test: setup-test all ctest fdw $(B)/crash/tidemill ; @tests/run $(B) $(T)
-crash: all $(B)/crash/tidemill
+crash: setup-test all fdw $(B)/crash/tidemill ; @tests/crash $(B)
 asan: ; @$(MAKE) test B=build/asan CFLAGS='-O1 -g' SAN='-fsanitize=address,undefined -fno-omit-frame-pointer'
 tsan: ; @$(MAKE) test B=build/tsan CFLAGS='-O1 -g' SAN=-fsanitize=thread
 lint: ; +@$(SETUP) build lint && tests/lint

@@ -73,23 +73,36 @@ function fdw.secret()
   return secret
 end
 
+-- A file system of its own, which goes with the process; where that is not allowed, files that
+-- cannot grow beyond a small part of it.
+local function on_small_disk(cmd, store)
+  local may = proc.run { cmd = { "unshare", "-rm", "true" } }.code == 0
+  local script = may and 'mount -t tmpfs -o size="$0" tmpfs "$1"; shift; exec "$@"'
+    or [[trap "" XFSZ; ulimit -S -f $(($0 / 65536)); shift; exec "$@"]]
+  local whole = { "sh", "-c", script, tostring(store.disk), store.root, table.unpack(cmd) }
+  return may and { "unshare", "-rm", table.unpack(whole) } or whole
+end
+
 local function start_ossd(store)
   local cmd = { assert(os.getenv "TM_BIN"), "ossd", "--root", store.root, "--listen",
     "127.0.0.1:" .. (store.url and store.url:match ":(%d+)$" or 0), "--region", "cn-test", "--bucket", BUCKET, "--no-fsync" }
   for _, fault in ipairs(store.faults) do table.move({ "--fault", fault }, 1, 2, #cmd + 1, cmd) end
+  if store.disk then cmd = on_small_disk(cmd, store) end
   store.child = proc.spawn { cmd = cmd, stdout = "pipe", env = { OSSD_KEYS = store.id .. ":" .. store.secret } }
   store.url = read_line(store.child, 20):match "http://%S+"
 end
 
 --- Starts an ossd with a key of its own.
----@param made { name: string, faults: string[]? }  faults as `tidemill ossd --fault`
+---@param made { name: string, faults: string[]?, disk: integer? }  faults as `tidemill ossd --fault`; bytes
+---of its file system, of which an object "ballast" leaves a tenth
 ---@return fdw.Store
 function fdw.ossd(made)
   local store = setmetatable({ root = ("%s/ossd-%s"):format(fdw.TMP, made.name), faults = made.faults or {},
-    id = "tm-id-" .. made.name, secret = fdw.secret(), protocol = "oss", region = "cn-test", bucket = BUCKET }, Store)
+    disk = made.disk, id = "tm-id-" .. made.name, secret = fdw.secret(), protocol = "oss", region = "cn-test", bucket = BUCKET }, Store)
   proc.run { cmd = { "rm", "-rf", store.root }, check = true }
   proc.run { cmd = { "mkdir", "-p", store.root }, check = true }
   start_ossd(store)
+  if store.disk then store:make_full() end
   return store
 end
 
@@ -100,6 +113,14 @@ function fdw.radosgw(bucket)
     secret = os.getenv "TM_S3_SECRET", protocol = "s3", bucket = bucket }, Store)
   store:objects():create_bucket()
   return store
+end
+
+function Store:make_full() self:objects():put("ballast", ("x"):rep(self.disk // 10 * 9)) end
+
+--- Of a store with a small disk: there is room again.
+function Store:make_room()
+  self:objects():delete "ballast"
+  proc.run { cmd = { "prlimit", "--fsize=unlimited", "--pid", tostring(self.child:pid()) } }
 end
 
 --- Kills it, or with "TERM" stops it; on the same data and port it comes back with start, perhaps
@@ -144,14 +165,17 @@ Store.__close = Store.close
 local Relay = {}
 Relay.__index = Relay
 
---- Starts tests/support/relay.mjs before a store.
----@param store fdw.Store
----@return fdw.Relay
+--- Starts tests/support/relay.mjs before a store, or before a PostgreSQL server.
+---@param store fdw.Store|{ uri: string }
+---@return fdw.Relay  whose url, or uri, is to be used instead
 function fdw.relay(store)
   local relay = setmetatable({ store = store, said = "" }, Relay)
-  local host, port = store.url:match "//([^:]+):(%d+)"
-  relay.child = proc.spawn { cmd = { "node", "tests/support/relay.mjs", host, port }, stdin = "pipe", stdout = "pipe" }
-  relay.url = "http://127.0.0.1:" .. read_line(relay.child, 20):match "(%d+)\n"
+  local host, port = (store.url or store.uri):match "[/@]([%d.]+):(%d+)"
+  relay.child = proc.spawn { cmd = { "node", "tests/support/relay.mjs", host, port, not store.url and "raw" or nil },
+    stdin = "pipe", stdout = "pipe" }
+  local own = read_line(relay.child, 20):match "(%d+)\n"
+  relay.url = "http://127.0.0.1:" .. own
+  relay.uri = store.uri and store.uri:gsub("([/@][%d.]+):%d+", "%1:" .. own)
   return relay
 end
 

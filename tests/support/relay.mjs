@@ -1,12 +1,14 @@
 // relay.mjs: a network that fails on purpose, between a client and one store
 //
-//   node relay.mjs HOST PORT        prints "relay 127.0.0.1 PORT", then obeys lines on its input,
-//                                   each answered by a line on its output ("ok" unless told):
+//   node relay.mjs HOST PORT [raw]  prints "relay 127.0.0.1 PORT", then obeys lines on its input,
+//                                   each answered by a line on its output ("ok" unless told);
+//                                   raw: bytes of any protocol, without answer, hold and requests
 //   pass                            carries everything; what was stalled goes on
 //   cut                             resets all connections and refuses new ones
+//   reset                           resets all connections, once; new ones are carried
 //   stall                           keeps connections, carries nothing
 //   delay MS                        bytes from the store come so much later
-//   up N MODE, down N MODE          after N more bytes to, from the store: cut or stall
+//   up N MODE, down N MODE          after N more bytes to, from the store: cut, reset or stall
 //   answer N STATUS METHOD PATTERN FILE   the next N requests whose method and path match are
 //                                   answered with the file's bytes instead, N 0: all from now on
 //   hold METHOD PATTERN             the next such request waits; prints "held" when it came
@@ -22,7 +24,7 @@ import http from 'http';
 import net from 'net';
 import readline from 'readline';
 
-const [host, port] = process.argv.slice(2);
+const [host, port, raw] = process.argv.slice(2);
 const pairs = new Set();
 let mode = 'pass', delay = 0, limits = {};
 let answers = [], holds = [], held = [], seen = [];
@@ -68,12 +70,13 @@ function apply(next) {
   mode = next;
   for (const pair of pairs) {
     for (const socket of pair) {
-      if (mode === 'cut') socket.resetAndDestroy();
+      if (mode === 'cut' || mode === 'reset') socket.resetAndDestroy();
       else if (mode === 'stall') socket.pause();
       else socket.resume();
     }
   }
-  if (mode === 'cut') pairs.clear();
+  if (mode === 'cut' || mode === 'reset') pairs.clear();
+  if (mode === 'reset') mode = 'pass';
 }
 
 function carry(from, to, way) {
@@ -99,7 +102,7 @@ proxy.on('checkContinue', (request, response) => { response.writeContinue(); han
 proxy.listen(0, '127.0.0.1', () => {
   const relay = net.createServer({ noDelay: true }, (client) => {
     if (mode === 'cut') return client.resetAndDestroy();
-    const store = net.connect({ host: '127.0.0.1', port: proxy.address().port, noDelay: true });
+    const store = net.connect({ host: raw ? host : '127.0.0.1', port: raw ? port : proxy.address().port, noDelay: true });
     const pair = [client, store];
     pairs.add(pair);
     carry(client, store, 'up');
