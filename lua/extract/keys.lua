@@ -22,16 +22,21 @@ local SAMPLE_PAGES = 2000
 ---@field type string        as format_type writes it
 ---@field collate string     " COLLATE ..." or ""
 ---@field nullable boolean
+---@field is_null string     " IS NULL", and " IS NOT NULL" as not_null; of a composite type the forms that
+---do not take a row of NULLs for NULL
+---@field not_null string
 ---@field table string       in SQL
 ---@field kind string        pg_class.relkind of it
 ---@field indexed boolean    an index begins with it
 
 local LOOK = [[
-  SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnum > 0 AS user_column,
+  SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
     NOT (a.attnotnull AND (c.relkind = 'p' OR NOT c.relhassubclass)) AS nullable, c.relkind::text AS kind,
-    n.nspname AS schema, c.relname AS relation, o.collname AS collation, p.nspname AS collation_schema,
+    coalesce(b.typtype, t.typtype) = 'c' AS composite, n.nspname AS schema, c.relname AS relation,
+    o.collname AS collation, p.nspname AS collation_schema,
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indkey[0] = a.attnum) AS indexed
   FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_type b ON b.oid = t.typbasetype
     LEFT JOIN pg_collation o ON o.oid = a.attcollation LEFT JOIN pg_namespace p ON p.oid = o.collnamespace
   WHERE a.attrelid = $1::regclass AND NOT a.attisdropped AND a.attnum > 0]]
 
@@ -56,6 +61,8 @@ function keys.look(conn, split_by, table_name)
   return {
     expression = split_by, name = name, type = found.type, nullable = found.nullable, table = where, kind = found.kind,
     schema = found.schema, relation = found.relation, indexed = found.indexed,
+    is_null = found.composite and " IS NOT DISTINCT FROM NULL" or " IS NULL",
+    not_null = found.composite and " IS DISTINCT FROM NULL" or " IS NOT NULL",
     collate = found.collation == pg.null and "" or (" COLLATE %s.%s"):format(pg.quote_ident(found.collation_schema),
       pg.quote_ident(found.collation)),
   }
@@ -143,6 +150,30 @@ function keys.cuts(points, count)
   return cuts
 end
 
+-- Bounds were sorted by the type's order; ranges are asked for with its operators, which may be others if
+-- its schema is not in search_path (citext then compares as text does). Rows would be lost.
+local function check_order(conn, key, cuts)
+  local rises = conn:value(([[SELECT coalesce(bool_and(k <= n), true) FROM (
+    SELECT v::%s%s AS k, lead(v::%s%s) OVER (ORDER BY i) AS n FROM unnest($1::text[]) WITH ORDINALITY AS u(v, i)) s]])
+    :format(key.type, key.collate, key.type, key.collate), cuts)
+  if rises then return cuts end
+  error(errors.new { kind = "usage",
+    message = ("'%s' cannot divide rows: the type %s sorts in another order than it compares"):format(key.name,
+      key.type),
+    hint = "put the schema of the type into search_path, or name another column in 'split_by'" }, 0)
+end
+
+local function find(conn, key, count, opts)
+  local points = opts.where and {} or from_statistics(conn, key, opts.lo, opts.hi)
+  if #points > 1 then return keys.cuts(points, math.min(count, #points)) end
+  local cuts, last = {}, nil
+  for _, point in ipairs(from_sample(conn, key, count, opts.lo, opts.hi, opts.where)) do
+    if point.k ~= last then cuts[#cuts + 1] = point.k end
+    last = point.k
+  end
+  return cuts
+end
+
 --- The bounds of at most `count` ranges between two values, ascending.
 ---@param conn pg.Conn   under the snapshot
 ---@param key extract.Key
@@ -150,17 +181,9 @@ end
 ---@param opts? {lo: string?, hi: string?, where: string?}  where: a condition that makes the statistics useless
 ---@return string[]
 function keys.bounds(conn, key, count, opts)
-  opts = opts or {}
   if count < 2 then return {} end
-  local points = opts.where and {} or from_statistics(conn, key, opts.lo, opts.hi)
-  if #points >= count then return keys.cuts(points, count) end
-  if #points > 1 then return keys.cuts(points, #points) end
-  local cuts, last = {}, nil
-  for _, point in ipairs(from_sample(conn, key, count, opts.lo, opts.hi, opts.where)) do
-    if point.k ~= last then cuts[#cuts + 1] = point.k end
-    last = point.k
-  end
-  return cuts
+  local cuts = find(conn, key, count, opts or {})
+  return #cuts > 1 and check_order(conn, key, cuts) or cuts
 end
 
 return keys

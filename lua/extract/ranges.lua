@@ -9,6 +9,7 @@ local cores = require "tidemill.cores"
 local errors = require "tidemill.error"
 local explain = require "tidemill.extract.explain"
 local keys = require "tidemill.extract.keys"
+local pg = require "pg"
 local relation = require "tidemill.extract.relation"
 
 local ranges = {}
@@ -100,8 +101,8 @@ local function check_no_null(conn, spec, key)
     if type(piece) == "table" then uses[piece.name] = true end
   end
   if uses.range then return true end
-  if key.nullable and conn:value(("SELECT EXISTS (SELECT FROM %s WHERE %s IS NULL)"):format(key.table,
-    require "pg".quote_ident(key.name))) then
+  if key.nullable and conn:value(("SELECT EXISTS (SELECT FROM %s WHERE %s%s)"):format(key.table,
+    pg.quote_ident(key.name), key.is_null)) then
     refuse(("'%s' has NULLs, and no range from ${lo} to ${hi} holds them"):format(key.expression),
       "write ${range} in place of the comparisons; it is IS NULL for one of the ranges")
   end

@@ -57,8 +57,8 @@ local function literal(key, value) return ("%s::%s"):format(pg.quote_literal(val
 local function condition(range)
   local key = range.key
   if not key then return nil end
-  if range.null then return key.expression .. " IS NULL" end
-  if range.filled then return key.expression .. " IS NOT NULL" end
+  if range.null then return key.expression .. key.is_null end
+  if range.filled then return key.expression .. key.not_null end
   local parts = {}
   if range.lo then parts[1] = ("%s >= %s"):format(key.expression, literal(key, range.lo)) end
   if range.hi then parts[#parts + 1] = ("%s < %s"):format(key.expression, literal(key, range.hi)) end

@@ -256,7 +256,9 @@ function TestKeys.test_any_type_that_sorts_divides_a_table()
     lu.assertEquals(m.split.kind, "key")
     if column:match "^[ivdu]$" then lu.assertTrue(m.split.ranges >= 8, column) end
   end
-  db:exec "ALTER TABLE t ADD j json"
+  db:exec [[ALTER TABLE t ADD j json; CREATE TYPE pair AS (a int, b int); ALTER TABLE t ADD p pair;
+    UPDATE t SET p = CASE i % 3 WHEN 0 THEN ROW(NULL, NULL)::pair WHEN 1 THEN ROW(i, NULL)::pair END; ANALYZE t]]
+  assert_whole("t", nil, 'table = "t", ' .. KEY:format "p")
   assert_refused('table = "t", ' .. KEY:format "j", "could not identify an ordering operator for type json")
   assert_refused('table = "t", ' .. KEY:format "att", "split_by: t has no column 'att'", "did you mean 'at'?")
 end
@@ -285,6 +287,15 @@ function TestKeys.test_texts_are_compared_as_their_collation_says()
   for _, column in ipairs { "a", "b", "c" } do assert_whole("t", nil, 'table = "t", ' .. KEY:format(column)) end
   db:exec [[ALTER TABLE t RENAME "Odd ""Key" TO "Odd Key"]]
   assert_whole("t", nil, 'table = "t", ' .. KEY:format '\\"Odd Key\\"')
+end
+
+function TestKeys.test_a_type_whose_operators_are_not_at_hand_is_refused()
+  db:exec [[CREATE SCHEMA aside; CREATE EXTENSION citext SCHEMA aside;
+    CREATE TABLE t AS SELECT (chr(g % 26 + CASE g % 2 WHEN 0 THEN 65 ELSE 97 END) || g % 7)::aside.citext AS k
+      FROM generate_series(1, 5000) g; ANALYZE t]]
+  assert_refused('table = "t", ' .. KEY:format "k", "the type aside.citext sorts in another order than it compares")
+  db:exec(("ALTER DATABASE %s SET search_path = public, aside"):format(db:value "SELECT current_database()"))
+  assert_whole("t", nil, 'table = "t", ' .. KEY:format "k")
 end
 
 function TestKeys.test_a_condition_has_its_own_cuts()

@@ -61,7 +61,7 @@ end
 
 TestRanges = {}
 
-local KEY = { expression = "o.id", type = "integer", name = "id" }
+local KEY = { expression = "o.id", type = "integer", name = "id", is_null = " IS NULL", not_null = " IS NOT NULL" }
 
 local function shown(list)
   local out = {}
