@@ -177,10 +177,11 @@ end
 
 -- ---- the choice ----
 
--- Whether so many jobs fit into the memory.
+-- Whether so many jobs fit into the memory, and the objects into the jobs.
 local function fits(ctx, spec, jobs)
+  if spec.objects and spec.objects < jobs then return false end
   local zips = spec.compress ~= "none" and jobs or 0
-  return (pcall(budget.divide, ctx.memory, { writers = jobs, zips = zips }))
+  return (pcall(budget.divide, ctx.memory, { writers = math.max(jobs, spec.objects or 0), zips = zips }))
 end
 
 -- The jobs of a large table, unless the flow says how many.

@@ -24,6 +24,7 @@ local PING_MS = 10000 -- an idle session is asked so often whether it is still t
 ---@field store oss.Store
 ---@field prefix string
 ---@field who manifest.Who
+---@field resumable? boolean  what a failed attempt has finished stays for the next
 
 ---@class extract.Work
 ---@field ctx tidemill.Context
