@@ -30,7 +30,7 @@ local TREE = [[
 --- The tables that hold the rows of one, if their transactions can be told; else nil and why not.
 ---@param conn pg.Conn  in the snapshot
 ---@param one? extract.Relation
----@return extract.Origin?, string? why
+---@return extract.Origin? self, string? why, boolean? foreign  it is kept by another server
 function origin.of(conn, one)
   if not one then return nil, "it reads a query" end
   if conn:flavor() ~= "postgresql" then return nil, "the server is of the Greenplum family" end
@@ -42,7 +42,7 @@ function origin.of(conn, one)
   for _, leaf in ipairs(conn:query(TREE, one.oid)) do
     local plain = leaf.kind == "p" or leaf.kind == "r" and (leaf.method == "heap" or conn:server_version() < 120000)
     if not plain or leaf.persistence == "t" then
-      return nil, ("'%s.%s' is no ordinary table"):format(leaf.schema, leaf.name)
+      return nil, ("'%s.%s' is no ordinary table"):format(leaf.schema, leaf.name), leaf.kind == "f"
     end
     if leaf.kind == "r" then
       self.leaves[tostring(leaf.oid)] = leaf.file

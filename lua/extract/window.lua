@@ -117,7 +117,7 @@ local function look(self, conn)
   end
   self.seen = xids.found(conn:one(xids.look_sql(base)), base)
   self.written = conn:value "SELECT pg_current_wal_insert_lsn()::text"
-  self.flushed_by = signal.mono() + 1000 * conn:value [[SELECT 4 * extract(epoch FROM
+  self.flushed_by = signal.mono() + conn:value [[SELECT 4000 * extract(epoch FROM
     current_setting('wal_writer_delay')::interval)::float8]]
 end
 
@@ -233,7 +233,7 @@ end
 
 -- ---- by values ----
 
-local function check_values(self, why)
+local function check_values(self, why, foreign)
   local col = self.column
   if self.overlap then
     if appends(self.ctx) and #deliveries.loads(self.ctx.model, self.ctx.model.by_name[self.ctx.node]) > 0 then
@@ -241,19 +241,20 @@ local function check_values(self, why)
         "let the load say mode = \"merge\"")
     end
     col:has_bound(self.overlap)
-  elseif col.type ~= "timestamp with time zone" then
+  elseif foreign or col.type ~= "timestamp with time zone" then
     refuse("usage", ("the watermark by '%s' of type %s needs an overlap, since %s"):format(col.sql, col.type, why),
-      "give an overlap, and loads that merge; without one a column of type timestamptz would do")
+      "give an overlap, and loads that merge" .. (foreign and ""
+        or "; without one a column of type timestamptz would do"))
   elseif not self.oldest then
     refuse("auth", ("the start of the oldest open transaction cannot be told, and %s"):format(why),
       "GRANT pg_read_all_stats to the role, or give an overlap, and loads that merge")
   end
 end
 
-local function by_values(self, snap, why)
+local function by_values(self, snap, why, foreign)
   local conn, col, spec = snap.conn, self.column, self.spec
   check_base(self, "values")
-  check_values(self, why)
+  check_values(self, why, foreign)
   local base, parts = self.base, {}
   if base and base.low then
     self.above = base.set and base.low or self.overlap and col:below(conn, base.low, self.overlap) or base.low
@@ -290,16 +291,16 @@ end
 ---@return string predicate, string meaning
 function Window:open(snap, query)
   local conn, spec = snap.conn, self.spec
-  local here, why
+  local here, why, foreign
   if spec.table then
     self.column = column.of_table(conn, snap.relation, spec.watermark.column)
-    here, why = origin.of(conn, snap.relation)
+    here, why, foreign = origin.of(conn, snap.relation)
   else
     self.query, why = query, "it reads a query"
     self.column = column.of_query(conn:describe(query), spec.watermark.column)
   end
   self.kind = here and "rows" or "values"
-  if here then by_rows(self, snap, here) else by_values(self, snap, why) end
+  if here then by_rows(self, snap, here) else by_values(self, snap, why, foreign) end
   self.ctx:log("info", "%s%s", self.base and "increment" or "first increment: all rows",
     self.above and (", %s from %s on"):format(self.column.sql, self.above) or "")
   if spec.resume and not self.own then self.ctx:keep(FACT, self:text(), { when = "delivered" }) end
@@ -334,14 +335,13 @@ end
 ---@param rows integer  in the increment
 function Window:keep(snap, rows)
   wait_until_flushed(self, snap.conn)
-  local is_old = self.kind == "rows" and self.base and self.base.seen
-    and self.next_xid - self.base.seen.below > OLD
-  if rows == 0 and not is_old then
-    self.ctx:keep(FACT, nil, { when = "delivered" })
-  else
-    if rows == 0 then self.high = self.base.low end
-    self.ctx:keep(FACT, self:text(), { when = "delivered" })
-  end
+  local base = self.base and self.base.seen
+  local is_old = self.kind == "rows" and base and self.next_xid - base.below > OLD
+  if rows == 0 and is_old then self.high = self.base.low end
+  self.ctx:keep(FACT, (rows > 0 or is_old) and self:text() or nil, { when = "delivered" })
+  self.ctx:report("increment", { rows = rows, from = self.above, highest = self.high, kind = self.kind,
+    text = ("%s%s%s"):format(self.base and "" or "the first; ", self.above and ("%s from %s on"):format(self.column.sql,
+      self.above) or self.base and "without a lower bound" or "all rows", self.high and (", highest %s"):format(self.high) or "") })
 end
 
 return window

@@ -18,4 +18,21 @@ function increment.check(ctx, spec, m)
       tostring(m.run)) }), 0)
 end
 
+--- What this load has committed in this run must be what the extract before it names; if that has made
+--- another increment since, there is nothing to be done that would be right.
+---@param ctx tidemill.Context
+---@param spec table
+---@param done ledger.Done
+function increment.check_done(ctx, spec, done)
+  for name, outputs in pairs(ctx.upstream or {}) do
+    local node = ctx.plan.by_name[name]
+    if node and node.kind == "extract" and node.spec.watermark and done.manifest and outputs.manifest
+      and outputs.manifest ~= done.manifest
+      and node.spec.to:gsub("/$", "") == spec.from:gsub("/$", "") then
+      error(errors.new("conflict", ("this load has committed the increment '%s' before, and '%s' has made another")
+        :format(done.manifest, name), { hint = "run the flow anew: tidemill rerun " .. ctx.run_id }), 0)
+    end
+  end
+end
+
 return increment

@@ -16,6 +16,7 @@ local direct = require "tidemill.load.direct"
 local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
 local guarded = require "tidemill.guarded"
+local increment = require "tidemill.load.increment"
 local object = require "tidemill.load.object"
 local once = require "tidemill.once"
 local reject = require "tidemill.load.reject"
@@ -127,6 +128,7 @@ return function(ctx, spec)
   local conn <close> = ctx:postgres(spec.on, { session = "load" })
   local claim = once.claim(ctx, conn)
   if claim.done then
+    increment.check_done(ctx, spec, claim.done)
     ctx:progress { rows = claim.done.row_count, done = true }
     ctx:output("rows", claim.done.row_count or 0)
     if spec.reject then

@@ -141,6 +141,17 @@ function TestLate.test_an_increment_without_rows_changes_nothing()
   assert_same()
 end
 
+function TestLate.test_an_extract_without_a_load_moves_by_itself()
+  fresh(EVENTS)
+  l:flow("f.lua", [[flow.extract "x" { from = "rds", table = "t", to = "lake:alone/", watermark = "at", since = "2026-01-01" }]])
+  source:exec "INSERT INTO t VALUES (1, 'a', now()), (2, 'before since', '2025-12-31'), (3, 'none', NULL)"
+  lu.assertStrContains(run().all, "2 rows")
+  source:exec "INSERT INTO t VALUES (4, 'b')"
+  lu.assertStrContains(run().all, "1 row ")
+  lu.assertStrContains(run().all, "0 rows")
+  lu.assertStrContains(l:run("show", "last").out, "increment")
+end
+
 function TestLate.test_rows_below_the_bound_stay_behind_and_only_they()
   fresh("id bigint PRIMARY KEY, at timestamp", "{ column = 'at', overlap = '2 hours' }")
   source:exec "INSERT INTO t VALUES (1, '2026-01-01 12:00')"
@@ -222,7 +233,7 @@ local function with_writers(changes, body)
 end
 
 function TestWriters.test_increments_beside_writers_add_up_to_the_source()
-  fresh(EVENTS)
+  fresh(EVENTS, "'at'", "verify = 'hash'", "verify = 'hash'")
   with_writers(false, function()
     for _ = 1, 5 do run() end
   end)
