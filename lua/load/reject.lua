@@ -287,14 +287,13 @@ function Reject:commit(work)
     objects[i] = { key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
       raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag }
   end
-  self.objects = objects
+  self.objects = objects -- what is to be taken away if the load does not commit, the manifest with it
   local ctx, m = self.ctx, work.src.manifest
   manifest.write(self.store, self.prefix, {
     id = names.id(self.who), flow = ctx.flow, node = ctx.node, run = ctx.run_id, attempt = ctx.attempt,
     business = time.iso(ctx.business, ctx.timezone), created = time.iso(time.now()),
     rejected_of = { place = work.spec.from, manifest = m.id }, format = FORMAT, columns = COLUMNS,
   }, objects)
-  self.committed = true
   crash.point "load.reject.after"
 end
 
@@ -302,8 +301,8 @@ end
 function Reject:abandon()
   if self.sink then self.sink:close() end
   if not self.objects then return end
+  pcall(self.store.delete, self.store, names.key(self.prefix, names.id(self.who)))
   for _, object in ipairs(self.objects) do pcall(self.store.delete, self.store, self.prefix .. object.key) end
-  if self.committed then pcall(self.store.delete, self.store, names.key(self.prefix, names.id(self.who))) end
 end
 
 --- What was rejected, for the report; nil if nothing was.

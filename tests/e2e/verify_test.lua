@@ -144,6 +144,15 @@ function TestVerify.test_every_mode_and_several_jobs_and_other_encodings()
   end
 end
 
+function TestVerify.test_rows_of_a_view_cannot_be_told()
+  adbpg:exec "CREATE TABLE dst (a int); CREATE VIEW v AS SELECT * FROM dst"
+  l:flow("t.lua", [[
+    flow.extract "out" { from = "rds", to = "lake:data/", query = "SELECT 1 AS a" },
+    flow.load "in" { after = "out", from = "lake:data/", on = "adbpg", into = "v", verify = "count" },
+  ]])
+  assert_fails(l:run("run", "t.lua"), "verify cannot tell which rows of 'v' are this load's")
+end
+
 function TestVerify.test_the_report_has_the_proof()
   adbpg:exec("CREATE TABLE dst (" .. COLUMNS .. ")")
   local r = pair("table = 'src', verify = 'hash'", "verify = 'hash'")
