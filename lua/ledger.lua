@@ -137,8 +137,10 @@ local function locked_claim(conn, who)
   local tx <close> = conn:transaction { isolation = "read committed" }
   conn:exec(("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE"):format(NAME))
   local row, newer = try_claim(conn, who)
-  tx:commit()
-  return row, newer
+  local ok, raised = pcall(tx.commit, tx)
+  if ok then return row, newer end
+  if errors.is(raised) and raised.kind == "in_doubt" then raised.kind = "io" end -- the next attempt claims anew
+  error(raised, 0)
 end
 
 -- Else again whenever another attempt's row came in between.

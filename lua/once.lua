@@ -65,6 +65,16 @@ function once.commit(ctx, connection, conn, tx, claim, work)
     { cause = raised, hint = "another attempt, or restore, asks the ledger first, so nothing is done twice" }), 0)
 end
 
+--- Commits a transaction on which nobody relies if this attempt ends here: what it did is done again, or
+--- left to be removed. So a lost answer to COMMIT is no doubt, but a failure that may be repeated.
+---@param tx pg.Tx
+function once.commit_aside(tx)
+  local ok, raised = pcall(tx.commit, tx)
+  if ok then return end
+  if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
+  error(errors.new("io", raised.message, { cause = raised }), 0)
+end
+
 --- Records pieces of the work and commits the transaction that carries them, as `commit` does for
 --- all of it. If the answer to COMMIT is lost the attempt fails as one that may be repeated.
 ---@param conn pg.Conn

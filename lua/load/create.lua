@@ -13,6 +13,7 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local once = require "tidemill.once"
 local pg = require "pg"
 local suggest = require "tidemill.suggest"
 local text = require "tidemill.text"
@@ -67,7 +68,7 @@ local function ask(conn, names)
     if conn:state() == "broken" or errors.is(rows) and rows.kind == "canceled" then error(rows, 0) end
     return nil
   end
-  tx:commit()
+  once.commit_aside(tx)
   return rows
 end
 
@@ -255,7 +256,7 @@ local function make(conn, into, sql)
     conn:exec(sql)
   end)
   if ok then
-    tx:commit()
+    once.commit_aside(tx)
     return true
   end
   if conn:state() ~= "broken" and errors.is(raised) and RACES[raised.code] then

@@ -10,6 +10,7 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local once = require "tidemill.once"
 local pg = require "pg"
 local publish = require "tidemill.load.publish"
 local sign = require "tidemill.sign"
@@ -106,7 +107,7 @@ local function create(work, conn, self)
   conn:exec(("COMMENT ON TABLE %s IS %s"):format(self.quoted, pg.quote_literal(
     ("staging of flow '%s', node '%s', run %s, attempt %d"):format(ctx.flow, ctx.node, ctx.run_id, ctx.attempt))))
   conn:query("SELECT pg_advisory_lock($1::bigint << 32 | $2::regclass::oid::bigint)", CLASS, self.quoted)
-  tx:commit()
+  once.commit_aside(tx)
 end
 
 local function refused(raised)

@@ -10,6 +10,7 @@ local crew = require "tidemill.load.crew"
 local drift = require "tidemill.load.drift"
 local errors = require "tidemill.errors"
 local object = require "tidemill.load.object"
+local once = require "tidemill.once"
 local publish = require "tidemill.load.publish"
 local pull = require "tidemill.load.pull"
 local stage = require "tidemill.load.stage"
@@ -54,7 +55,7 @@ local function fill(work, conn, table_, numbers)
     local tx <close> = conn:transaction { isolation = "read committed" }
     if table_.numbered then conn:exec(("SET LOCAL tidemill.object = %d"):format(numbers.last)) end
     object.copy(work, conn, sql, one)
-    tx:commit()
+    once.commit_aside(tx)
   end
 end
 
@@ -69,7 +70,7 @@ local function fill_all(work, conn, table_)
   if work.spec.via then
     local tx <close> = conn:transaction { isolation = "read committed" }
     pull.run(work, conn, table_.quoted)
-    tx:commit()
+    once.commit_aside(tx)
     return numbers
   end
   crew.run(work.spec.jobs, function(i) fill(work, conns[i - 1] or conn, table_, numbers) end, work.tick)

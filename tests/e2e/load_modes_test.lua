@@ -284,23 +284,34 @@ function TestModes.test_staging_tables_of_the_dead_are_dropped_and_of_the_living
     WHERE relname LIKE 'stage%' AND relkind = 'r']], stem .. "_alive_1 stage_other")
 end
 
-function TestModes.test_a_server_that_restarts_in_mid_copy_loads_each_row_once()
+-- Every session of the server ends, as when it restarts.
+local function end_sessions()
+  db:query [[SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
+    AND pid <> pg_backend_pid()]]
+end
+
+function TestModes.test_a_server_that_restarts_in_mid_load_loads_each_row_once()
   db:exec [[CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.02); RETURN NEW; END';
     CREATE TABLE slow_dst (LIKE dst); CREATE TRIGGER t BEFORE INSERT ON slow_dst FOR EACH ROW WHEN (NEW.id % 50 = 0)
     EXECUTE FUNCTION slow()]]
-  l:flow("f.lua", [[
-    flow.extract "out" { from = "db", table = "src", to = "lake:${run_id}/", object_size = "8kB" },
-    flow.load "in" { after = "out", from = "lake:${run_id}/", on = "db", into = "slow_dst", jobs = 2, retries = 5,
-      retry_delay = 0.1 },]])
-  local run <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env,
-    stdout = "null", stderr = "null" }
-  for _ = 1, 3 do -- every session of the server ends, as when it restarts
-    proc.poll({}, 0.25)
-    db:query [[SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()
-      AND pid <> pg_backend_pid()]]
+  for _, fields in ipairs { "jobs = 2", "mode = 'merge', keys = 'id', jobs = 2", "mode = 'replace', pipeline = false" } do
+    db:exec "TRUNCATE slow_dst"
+    l:flow("f.lua", ([[
+      flow.extract "out" { from = "db", table = "src", to = "lake:${run_id}/", object_size = "8kB", retries = 5,
+        retry_delay = 0.1 },
+      flow.load "in" { after = "out", from = "lake:${run_id}/", on = "db", into = "slow_dst", retries = 5,
+        retry_delay = 0.1, %s },]]):format(fields))
+    local run <close> = proc.spawn { cmd = { "sh", "-c", 'exec "$@" >run.log 2>&1', "sh", os.getenv "TM_BIN", "run",
+      "f.lua" }, cwd = l.dir, env = l.env }
+    for _ = 1, 3 do
+      proc.poll({}, 0.25)
+      end_sessions()
+    end
+    local code = run:wait(60).code
+    local log <close> = assert(io.open(l.dir .. "/run.log"))
+    lu.assertEquals(code, 0, log:read "a")
+    lu.assertEquals(db:value "SELECT count(*) || '/' || count(DISTINCT id) FROM slow_dst", "3000/3000", fields)
   end
-  lu.assertEquals(run:wait(60).code, 0)
-  lu.assertEquals(db:value "SELECT count(*) || '/' || count(DISTINCT id) FROM slow_dst", "3000/3000")
 end
 
 local code = lu.LuaUnit.run()
