@@ -189,8 +189,15 @@ local function default_jobs(ctx, spec, bytes)
   return bytes >= LARGE and cores.count() >= 2 and (spec.objects or 2) >= 2 and fits(ctx, spec, 2) and 2 or 1
 end
 
-local function whole(selection)
-  return { kind = "none", jobs = 1, next = each { selection.whole } }
+local function whole(selection, bytes)
+  return { kind = "none", jobs = 1, bytes = bytes, next = each { selection.whole } }
+end
+
+-- Whether one stream will do without a look at the pages: it is asked for, or the table is small.
+local function is_one(spec, one)
+  if spec.map or spec.query then return true end
+  if spec.split_by then return false end
+  return spec.jobs == 1 or not spec.jobs and one.bytes ~= nil and one.bytes < LARGE
 end
 
 -- The key of a table that the flow has named none for: that of its rows.
@@ -247,15 +254,16 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   local unshared = jobs and jobs > 1 and snap:unshared()
   if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
   if key then return by_key(ctx, conn, spec, key, jobs or 1, done) end
-  if spec.map or spec.query or jobs == 1 and not spec.split_by then return whole(selection) end
+  local condition = spec.where or selection.predicate -- then who knows how many bytes there are
+  if is_one(spec, snap.relation) then
+    return whole(selection, not spec.query and not condition and snap.relation.bytes or nil)
+  end
   local leaves, why, indexed = leaves_of(conn, selection, snap.relation)
   if leaves then
     local bytes = sum_of(leaves)
     jobs = jobs or indexed and 1 or default_jobs(ctx, spec, bytes)
     if jobs > 1 or spec.split_by then return by_pages(leaves, jobs, spec.range_pages) end
-    local all = whole(selection)
-    all.bytes = not indexed and bytes or nil
-    return all
+    return whole(selection, not condition and bytes or nil)
   end
   if spec.split_by then
     refuse(("table '%s' cannot be split by ctid: %s"):format(spec.table, why), "name a column in 'split_by'")

@@ -13,16 +13,22 @@ local LEAST_VERSION = 140000 -- the first that reads a range of pages without lo
 ---@field name string
 ---@field has_children boolean
 ---@field readable boolean  SELECT on the whole of it is granted
+---@field bytes? integer    of a table without others below it, where that is cheap to know
+
+-- On the Greenplum family every segment would have to be asked for the size.
+local LOOK = [[
+  SELECT c.oid::bigint AS oid, c.relkind::text AS kind, n.nspname AS schema, c.relname AS name,
+    c.relhassubclass AS has_children, has_table_privilege(c.oid, 'SELECT') AS readable,
+    CASE WHEN c.relkind IN ('r', 'm') AND NOT c.relhassubclass AND %s THEN pg_table_size(c.oid) END AS bytes
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::regclass]]
 
 --- Looks a table up by the name that the flow gives it. Raises kind "not_found" if there is none.
 ---@param conn pg.Conn
 ---@param name string
 ---@return extract.Relation
 function relation.look(conn, name)
-  local found = conn:one([[
-    SELECT c.oid::bigint AS oid, c.relkind::text AS kind, n.nspname AS schema, c.relname AS name,
-      c.relhassubclass AS has_children, has_table_privilege(c.oid, 'SELECT') AS readable
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::regclass]], name)
+  local found = conn:one(LOOK:format(conn:flavor() == "postgresql" and "TRUE" or "FALSE"), name)
+  if found.bytes == pg.null then found.bytes = nil end
   return found
 end
 

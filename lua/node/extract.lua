@@ -15,6 +15,7 @@ local commit = require "tidemill.extract.commit"
 local cores = require "tidemill.cores"
 local deal = require "tidemill.extract.deal"
 local drift = require "tidemill.extract.drift"
+local errors = require "tidemill.errors"
 local guarded = require "tidemill.guarded"
 local ranges = require "tidemill.extract.ranges"
 local resume = require "tidemill.extract.resume"
@@ -38,6 +39,15 @@ local function divide(ctx, spec, place, snap, selected, shaped, key, finished)
   return split
 end
 
+-- Opens the sessions. Where nobody asked for several, one will do.
+local function grow(ctx, spec, snap, split)
+  local ok, raised = guarded.call(snap.grow, snap, split.jobs)
+  if ok then return end
+  if spec.jobs or errors.from(raised).kind == "canceled" then error(raised, 0) end
+  ctx:log("warn", "%s instead of %d: %s", text.count(#snap.sessions, "session"), split.jobs, tostring(raised))
+  split.jobs = #snap.sessions
+end
+
 -- What there is to do: the snapshot taken, the rows divided, no byte moved.
 local function prepare(ctx, spec, place, snap, win, finished)
   local key = ranges.key(snap.conn, spec)
@@ -48,7 +58,7 @@ local function prepare(ctx, spec, place, snap, win, finished)
   local columns = drift.against(ctx, spec, selected)
   local shaped = shape.new(spec, selected.columns)
   local split = divide(ctx, spec, place, snap, selected, shaped, key, finished)
-  snap:grow(split.jobs)
+  grow(ctx, spec, snap, split)
   return {
     ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, columns = columns, shape = shaped,
     split = split, seals = seals.new(ctx, place.prefix), pace = spec.max_rate and stream.rate(spec.max_rate),

@@ -208,6 +208,29 @@ function TestPages.test_rows_that_the_role_may_not_see_alone_are_not_read_around
   db:exec "DROP OWNED BY parallel_reader; DROP ROLE parallel_reader"
 end
 
+function TestPages.test_one_session_does_where_two_were_only_the_default()
+  db:exec [[DROP ROLE IF EXISTS parallel_alone; CREATE ROLE parallel_alone LOGIN PASSWORD 'alone' CONNECTION LIMIT 1;
+    CREATE TABLE t AS SELECT g AS id, repeat('x', 6000) AS v FROM generate_series(1, 9500) g;
+    ALTER TABLE t ALTER v SET STORAGE PLAIN; UPDATE t SET v = v || 'y';
+    GRANT SELECT ON t TO parallel_alone]]
+  lu.assertTrue(db:value "SELECT pg_table_size('t')" > 64 << 20)
+  l.env.LAB_ALONE = url:gsub("://[^@/]*@", "://"):gsub("://", "://parallel_alone:alone@")
+  l.connections.alone = '{ postgres = env "LAB_ALONE" }'
+  l:project()
+  local function run(fields)
+    flow_of('table = "t", ' .. fields)
+    l:write("t.lua", (io.open(l.dir .. "/t.lua"):read "a":gsub('from = "rds"', 'from = "alone"')))
+    return l:run("run", "t.lua")
+  end
+  local r = run ""
+  lu.assertEquals(r.code, 0, r.all)
+  if require("tidemill.cores").count() > 1 then lu.assertStrContains(r.all, "1 session instead of 2") end
+  local m = newest()
+  lu.assertEquals(m.rows, 9500)
+  lu.assertStrContains(run("jobs = 2").all, "too many connections")
+  db:exec "DROP OWNED BY parallel_alone; DROP ROLE parallel_alone"
+end
+
 function TestPages.test_all_sessions_see_one_moment()
   db:exec [[CREATE TABLE t (id int PRIMARY KEY, amount int, pad text) WITH (fillfactor = 50);
     INSERT INTO t SELECT g, 100, repeat('x', 200) FROM generate_series(1, 20000) g]]
