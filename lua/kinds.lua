@@ -176,9 +176,7 @@ function kinds.read(what, fields, declared, report)
     if field then
       local good, wants, near = types[field.type](value, field, report, name)
       if good == nil then
-        local got = type(value) == "string" and ("'%s'"):format(value) or type(value) == "table" and "a table"
-          or tostring(value)
-        report(name, ("%s: '%s' wants %s, got %s"):format(what, name, wants, got),
+        report(name, ("%s: '%s' wants %s, got %s"):format(what, name, wants, types.given(value)),
           near and ("did you mean '%s'?"):format(near))
       end
       values[name] = good

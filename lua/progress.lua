@@ -9,6 +9,7 @@
 
 local errors = require "tidemill.errors"
 local tty = require "tidemill.tty"
+local units = require "tidemill.units"
 
 local progress = {}
 local Display = { __name = "tidemill.progress" }
@@ -17,34 +18,6 @@ Display.__index = Display
 local REDRAW_MS, PLAIN_PROGRESS_MS = 200, 10000
 local COLOURS = { running = "36", retrying = "33", success = "32", failed = "31", skipped = "2", canceled = "33",
   waiting = "2" }
-
--- ---- words for quantities ----
-
---- 1234567 -> "1,234,567"
-function progress.count(n)
-  local text = ("%d"):format(n)
-  return (text:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
-end
-
---- Bytes with three figures: 512 -> "512 B", 1536 -> "1.54 kB"
-function progress.bytes(n)
-  if n < 1000 then return ("%d B"):format(n) end
-  local units, i = { "kB", "MB", "GB", "TB", "PB" }, 0
-  local value = n + 0.0
-  while value >= 999.5 and i < #units do
-    value, i = value / 1000, i + 1
-  end
-  return (value < 9.995 and "%.2f %s" or value < 99.95 and "%.1f %s" or "%.0f %s"):format(value, units[i])
-end
-
---- Milliseconds as a person says them: 12 -> "12 ms", 1234 -> "1.2 s", 75000 -> "1m15s"
-function progress.duration(ms)
-  if ms < 100 then return ("%d ms"):format(ms) end
-  if ms < 59950 then return ("%.1f s"):format(ms / 1000) end
-  local s = math.floor(ms / 1000 + 0.5)
-  if s < 3600 then return ("%dm%02ds"):format(s // 60, s % 60) end
-  return ("%dh%02dm"):format(s // 3600, s % 3600 // 60)
-end
 
 local function pad(text, width, right)
   local cut, used = tty.cut(text, width)
@@ -70,12 +43,12 @@ local COLUMNS = {
 local function cells_of(node, now)
   local elapsed = node.started and (node.ended or now) - node.started
   local cells = { state = node.state }
-  if node.rows then cells.rows = progress.count(node.rows) .. (node.rows == 1 and " row" or " rows") end
+  if node.rows then cells.rows = units.show_count(node.rows) .. (node.rows == 1 and " row" or " rows") end
   if node.bytes then
-    cells.bytes = progress.bytes(node.bytes)
-    if elapsed and elapsed > 0 then cells.rate = progress.bytes(node.bytes * 1000 // elapsed) .. "/s" end
+    cells.bytes = units.show_size(node.bytes)
+    if elapsed and elapsed > 0 then cells.rate = units.show_size(node.bytes * 1000 // elapsed) .. "/s" end
   end
-  if elapsed then cells.elapsed = progress.duration(elapsed) end
+  if elapsed then cells.elapsed = units.show_elapsed(elapsed) end
   return cells
 end
 
@@ -203,9 +176,9 @@ end
 
 local function describe(node)
   local words = {}
-  if node.rows then words[#words + 1] = progress.count(node.rows) .. (node.rows == 1 and " row" or " rows") end
-  if node.bytes then words[#words + 1] = progress.bytes(node.bytes) end
-  if node.started and node.ended then words[#words + 1] = progress.duration(node.ended - node.started) end
+  if node.rows then words[#words + 1] = units.show_count(node.rows) .. (node.rows == 1 and " row" or " rows") end
+  if node.bytes then words[#words + 1] = units.show_size(node.bytes) end
+  if node.started and node.ended then words[#words + 1] = units.show_elapsed(node.ended - node.started) end
   return #words > 0 and " (" .. table.concat(words, ", ") .. ")" or ""
 end
 
@@ -315,10 +288,10 @@ local REPORT = { { "NODE" }, { "STATE" }, { "ROWS", true }, { "BYTES", true }, {
   { "MEMORY", true } }
 
 local function report_cells(node)
-  return { node.name, node.state, node.rows and progress.count(node.rows) or "",
-    node.bytes and progress.bytes(node.bytes) or "",
-    node.started and node.ended and progress.duration(node.ended - node.started) or "",
-    node.cpu_ms and progress.duration(node.cpu_ms) or "",
+  return { node.name, node.state, node.rows and units.show_count(node.rows) or "",
+    node.bytes and units.show_size(node.bytes) or "",
+    node.started and node.ended and units.show_elapsed(node.ended - node.started) or "",
+    node.cpu_ms and units.show_elapsed(node.cpu_ms) or "",
     node.max_rss_bytes and ("%d MiB"):format((node.max_rss_bytes + (1 << 19)) >> 20) or "" }
 end
 
@@ -362,10 +335,10 @@ function progress.report(nodes, result, about)
     for name in pairs(sum) do sum[name] = sum[name] + (node[name] or 0) end
   end
   local out = progress.table(REPORT, rows)
-  local elapsed = about.elapsed_ms and " in " .. progress.duration(about.elapsed_ms) or ""
+  local elapsed = about.elapsed_ms and " in " .. units.show_elapsed(about.elapsed_ms) or ""
   out[#out + 1] = ""
   out[#out + 1] = ("run %s of flow '%s': %s%s, %s rows, %s, %s of CPU"):format(about.run, about.flow, result.state,
-    elapsed, progress.count(sum.rows), progress.bytes(sum.bytes), progress.duration(sum.cpu_ms))
+    elapsed, units.show_count(sum.rows), units.show_size(sum.bytes), units.show_elapsed(sum.cpu_ms))
   for _, node in ipairs(nodes) do
     if node.state == "failed" and node.error then
       out[#out + 1] = ""

@@ -56,13 +56,34 @@ function units.size(value)
   return n and n > 0 and n or nil
 end
 
---- "12 B", "3.4 MB": bytes for people.
+--- Milliseconds that something took: 12 -> "12 ms", 1234 -> "1.2 s", 75000 -> "1m15s".
+---@param ms number
+---@return string
+function units.show_elapsed(ms)
+  if ms < 100 then return ("%d ms"):format(ms // 1) end
+  if ms < 59950 then return ("%.1f s"):format(ms / 1000) end
+  local s = math.floor(ms / 1000 + 0.5)
+  if s < 3600 then return ("%dm%02ds"):format(s // 60, s % 60) end
+  return ("%dh%02dm"):format(s // 3600, s % 3600 // 60)
+end
+
+--- 1234567 -> "1,234,567".
+---@param n integer
+---@return string
+function units.show_count(n)
+  local text = ("%d"):format(n)
+  return (text:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
+end
+
+--- Bytes with three figures: 512 -> "512 B", 1536 -> "1.54 kB".
 ---@param bytes integer
 ---@return string
 function units.show_size(bytes)
-  local names, value, i = { "B", "KB", "MB", "GB", "TB" }, bytes, 1
-  while value >= 1000 and i < #names do value, i = value / 1024, i + 1 end
-  return i == 1 and ("%d B"):format(bytes) or ("%.1f %s"):format(value, names[i])
+  if bytes < 1000 then return ("%d B"):format(bytes) end
+  local names, i = { "kB", "MB", "GB", "TB", "PB" }, 0
+  local value = bytes + 0.0
+  while value >= 999.5 and i < #names do value, i = value / 1000, i + 1 end
+  return (value < 9.995 and "%.2f %s" or value < 99.95 and "%.1f %s" or "%.0f %s"):format(value, names[i])
 end
 
 return units

@@ -5,8 +5,8 @@
 --- that time's row in the slot ledger.
 
 local calendar = require "tidemill.calendar"
-local progress = require "tidemill.progress"
 local text = require "tidemill.text"
+local units = require "tidemill.units"
 
 local why = {}
 
@@ -158,7 +158,7 @@ function why.story(store, run)
   local delay = run.slot_at and run.created_at - run.scheduled_at or 0
   local out = { ("started by %s%s"):format(cause, run.slot_at and ", firing time " .. at(run.slot_at) or ""),
     ("made %s%s"):format(at(run.created_at),
-      delay > 1000 and (", %s after its time"):format(progress.duration(delay)) or "") }
+      delay > 1000 and (", %s after its time"):format(units.show_elapsed(delay)) or "") }
   if run.claimed_at then
     out[#out + 1] = ("claimed %s%s"):format(at(run.claimed_at),
       run.runner and not run.ended_at and " by runner " .. run.runner or "")

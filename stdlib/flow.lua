@@ -184,7 +184,8 @@ local flow = {}
 ---"column", compresstype = "zstd" }; elsewhere those of the Greenplum family alone are left out
 ---@field columns? table<string, string>  other types than the objects', by the table's names; constraints may follow,
 ---"numeric(18,4) NOT NULL"
----@field primary_key? string|string[]
+---@field primary_key? string|string[]|false  (default: the keys of a merge, on the Greenplum family where it can keep
+---them; else none)
 ---@field unlogged? boolean     (default false)
 ---@field partition_by? string  SQL behind PARTITION BY, Greenplum family; elsewhere left out
 

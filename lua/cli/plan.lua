@@ -95,6 +95,14 @@ local function dedented(text)
   return lines
 end
 
+-- A duration or a size as people write it.
+local function shown_quantity(field, value)
+  local kind = field and field.type
+  if kind == "duration" then return units.show_duration(value) end
+  if kind == "size" then return units.show_size(value) end
+  return kind == "rate" and units.show_size(value) .. "/s" or value
+end
+
 local function add_line(out, name, text)
   out[#out + 1] = ("     %-12s %s"):format(name, text)
 end
@@ -172,8 +180,7 @@ local function add_node(out, i, node, model)
     local default = declared[name] and declared[name].default
     local empty = type(value) == "table" and next(value) == nil
     if not seen[name] and not HIDDEN[name] and not empty and (default == nil or default ~= value) then
-      local is_duration = declared[name] and declared[name].type == "duration"
-      add_field(out, name, is_duration and units.show_duration(value) or value)
+      add_field(out, name, shown_quantity(declared[name], value))
     end
   end
 end

@@ -56,7 +56,7 @@ end
 local function row_of(run, now)
   return { run.id, run.flow, run.late_at and run.state .. " (late)" or run.state, run.cause,
     calendar.show(run.scheduled_at, run.timezone), run.started_at and calendar.show(run.started_at, run.timezone) or "",
-    run.started_at and progress.duration((run.ended_at or now) - run.started_at) or "", run.message or "" }
+    run.started_at and units.show_elapsed((run.ended_at or now) - run.started_at) or "", run.message or "" }
 end
 
 local STATES = { "success", "failed", "canceled", "skipped", "running", "paused", "queued" }
@@ -90,7 +90,7 @@ local function print_summary(flows, opts)
   local rows = {}
   for i, one in ipairs(flows) do
     if opts.json then operate.print_json(one) end
-    local function time_of(ms) return ms and progress.duration(ms) or "" end
+    local function time_of(ms) return ms and units.show_elapsed(ms) or "" end
     rows[i] = { one.flow, tostring(one.runs), tostring(one.success), tostring(one.failed), tostring(one.canceled),
       tostring(one.skipped), tostring(one.running + one.paused), tostring(one.queued), time_of(one.shortest_ms),
       time_of(one.median_ms), time_of(one.longest_ms) }

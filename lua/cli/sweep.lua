@@ -30,7 +30,7 @@ local function judge_of(store)
   end
 end
 
--- "2 objects (3.4 KB)", "1 unfinished upload"
+-- "2 objects (3.40 kB)", "1 unfinished upload"
 local function counted(of)
   local parts = {}
   if of.objects > 0 then

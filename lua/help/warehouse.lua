@@ -13,7 +13,7 @@ goes with every mode. The table is made before the rows come; a load that then f
       distributed_by = { "id" },                 -- or "randomly", "replicated"
       with = { appendonly = true, orientation = "column", compresstype = "zstd" },
       columns = { amount = "numeric(18,4) NOT NULL" },   -- another type, with constraints if you like
-      primary_key = { "id" },
+      primary_key = { "id" },                    -- or false
       partition_by = "RANGE (day) (START (date '2026-01-01') END (date '2027-01-01') EVERY (interval '1 month'))",
       unlogged = true,
     }
@@ -24,8 +24,11 @@ key, else at random (a table distributed by an accident of its first column is s
 
 A type that the target does not have becomes text, with a warning that names the column: enums, and types of
 extensions that are not installed. Domains become the type below them, jsonb becomes json where only that is known,
-regclass and its like become text. Serial and identity columns become plain integers. No index is made but that of the
-primary key, which AnalyticDB in Serverless mode does not take.
+regclass and its like become text. Serial and identity columns become plain integers.
+
+The one index that is made is that of the primary key: `primary_key`, else the keys of a merge; on the Greenplum family
+these only if rows are distributed by columns of theirs, into a table that is neither append-optimized nor
+partitioned. AnalyticDB in Serverless mode takes none: primary_key = false.
 
 mode = "create" is an append to a table that this load makes, or that is there and empty: one with rows is an error.
 

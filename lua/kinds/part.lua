@@ -18,7 +18,8 @@ return function(what, given, declared, report, name)
     else
       local good, wants, near = types[field.type](given[key], field, report, name)
       if good == nil then
-        report(name, ("%s: '%s' wants %s"):format(what, key, wants), near and ("did you mean '%s'?"):format(near))
+        report(name, ("%s: '%s' wants %s, got %s"):format(what, key, wants, types.given(given[key])),
+          near and ("did you mean '%s'?"):format(near))
       end
       values[key] = good
     end

@@ -50,11 +50,17 @@ function types.distribution(value)
   return columns
 end
 
+--- Columns of a key; false is none.
+function types.primary_key(value)
+  if value == false then return false end
+  return types.strings(value, { single = true, filled = true })
+end
+
 local CREATE = {
   distributed_by = { type = "distribution" },
   with = { type = "storage" },
   columns = { type = "column_types" },
-  primary_key = { type = "strings", single = true, filled = true },
+  primary_key = { type = "primary_key" },
   unlogged = { type = "boolean" },
   partition_by = { type = "string" },
 }

@@ -75,6 +75,15 @@ function types.duration(value, field)
   return seconds
 end
 
+--- What a field was given, for a message.
+---@param value any
+---@return string
+function types.given(value)
+  if type(value) == "string" then return ("'%s'"):format(value) end
+  if type(value) ~= "table" then return tostring(value) end
+  return next(value) == nil and "an empty table" or #value > 0 and "a list" or "a table of fields"
+end
+
 function types.size(value)
   local bytes = units.size(value)
   if not bytes then return nil, "a size such as \"64MB\"" end

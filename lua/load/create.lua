@@ -126,7 +126,7 @@ function create.names(spec, columns)
   return names
 end
 
-local function check_names(options, names)
+local function check_names(options, names, keys)
   local has = {}
   for _, name in ipairs(names) do has[name] = true end
   local function check(field, list)
@@ -138,7 +138,8 @@ local function check_names(options, names)
     end
   end
   check("columns", suggest.keys(options.columns or {}))
-  check("primary_key", options.primary_key)
+  check("keys", keys)
+  check("primary_key", options.primary_key or nil)
   check("distributed_by", type(options.distributed_by) == "table" and options.distributed_by or nil)
 end
 
@@ -187,11 +188,28 @@ end
 -- By what rows are spread over segments, unless the flow says it: by the keys of a merge, which then
 -- stays on its segment, if a primary key allows that.
 local function distribution(options, keys)
-  local key = options.primary_key
+  local key = options.primary_key or nil
   if key and keys and not are_among(keys, key) then keys = nil end
   local by = options.distributed_by or keys or key or "randomly"
   if type(by) == "table" then return ("DISTRIBUTED BY (%s)"):format(quoted(by)) end
   return "DISTRIBUTED " .. by:upper()
+end
+
+-- Whether Greenplum keeps these columns unique: only in a heap, and where its segments share no key.
+local function keeps_unique(options, keys)
+  local with, by = options.with or {}, options.distributed_by or keys
+  if with.appendonly == "true" or with.appendoptimized == "true" or options.partition_by then return false end
+  return by == "replicated" or type(by) == "table" and are_among(by, keys)
+end
+
+-- The columns of the primary key: those that the flow says, else the keys of a merge.
+local function primary_key(options, keys, greenplum)
+  if options.primary_key ~= nil or not keys then return options.primary_key or nil end
+  for _, kind in pairs(options.columns or {}) do
+    if kind:lower():find "primary%s+key" then return nil end
+  end
+  if greenplum and not keeps_unique(options, keys) then return nil end
+  return keys
 end
 
 ---@class create.Table
@@ -211,7 +229,8 @@ function create.statement(options, wanted, flavor)
   for i, name in ipairs(wanted.names) do
     lines[i] = ("  %s %s"):format(pg.quote_ident(name), (options.columns or {})[name] or wanted.types[i])
   end
-  if options.primary_key then lines[#lines + 1] = ("  PRIMARY KEY (%s)"):format(quoted(options.primary_key)) end
+  local key = primary_key(options, wanted.keys, greenplum)
+  if key then lines[#lines + 1] = ("  PRIMARY KEY (%s)"):format(quoted(key)) end
   local words, left_out = storage(options.with, greenplum)
   local sql = { ("CREATE %sTABLE %s (\n%s\n)"):format(options.unlogged and "UNLOGGED " or "", wanted.into,
     table.concat(lines, ",\n")) }
@@ -240,7 +259,7 @@ local function explain(raised, into)
   if raised.code == "42501" then
     raised.hint = "grant CREATE on the schema (for a new schema: on the database) to the connection's role"
   elseif raised.code == "0A000" and not raised.hint then
-    raised.hint = "this server does not have what 'create' asks for; leave it out"
+    raised.hint = "this server does not have what 'create' asks for; leave it out (a primary key: primary_key = false)"
   end
   return raised
 end
@@ -301,7 +320,7 @@ function create.ensure(ctx, conn, spec, head, begun)
     return false
   end
   local names = create.names(spec, head.columns)
-  check_names(spec.create, names)
+  check_names(spec.create, names, spec.keys)
   local types, changes = create.types(conn, head.columns)
   local shown, given = {}, spec.create.columns or {}
   for _, change in ipairs(changes) do

@@ -108,7 +108,7 @@ end
 local function report(ctx, work, head, read)
   local known, harm = pcall(work.snap.harm, work.snap)
   if not known then return ctx:log("warn", "no report: %s", tostring(harm)) end
-  harm.text = ("%s in one snapshot, %s; meanwhile %s began"):format(units.show_duration(harm.seconds),
+  harm.text = ("%s in one snapshot, %s; meanwhile %s began"):format(units.show_elapsed(harm.seconds * 1000),
     text.count(harm.sessions, "session"), text.count(harm.xmin_age, "transaction"))
   ctx:report("source", harm)
   local seconds = math.max(harm.seconds, 0.001)

@@ -95,7 +95,7 @@ local function told(counts)
   for _, what in ipairs { "inserted", "updated", "deleted", "replaced" } do
     if (counts[what] or 0) > 0 then parts[#parts + 1] = ("%d %s"):format(counts[what], what) end
   end
-  if not (counts.updated or counts.deleted or counts.replaced) then return "" end
+  if #parts == 0 or not (counts.updated or counts.deleted or counts.replaced) then return "" end
   return ": " .. table.concat(parts, ", ")
 end
 

@@ -386,7 +386,7 @@ flow.sql "a" { on = "rds", sql = "x", transaction = false,
   exactly_once = true },]],
     { 4, "node 'a' is exactly_once without a transaction" } },
   ["a command that is none"] = { 'flow.shell "a" { command = {} , env = { ["A B"] = "x" } },',
-    { 3, "node 'a': 'command' wants text for the shell, or a list { program, argument, ... }, got a table" },
+    { 3, "node 'a': 'command' wants text for the shell, or a list { program, argument, ... }, got an empty table" },
     { 3, "node 'a': 'env' wants names of environment variables, not 'A B'" } },
   ["outputs of an assign"] = { [[
 flow.assign "a" { on = "rds", sql = "x",

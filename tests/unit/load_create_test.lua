@@ -35,11 +35,31 @@ end
 function TestCreateStatement.test_unless_told_rows_are_spread_by_the_keys_of_a_merge_then_the_primary_key_then_randomly()
   local head = "CREATE TABLE " .. COLUMNS:format "" .. "\n"
   lu.assertEquals(statement({}, "greenplum"), head .. "DISTRIBUTED RANDOMLY")
-  lu.assertEquals(statement({}, "greenplum", { "id" }), head .. 'DISTRIBUTED BY ("id")')
+  lu.assertEquals(statement({ primary_key = false }, "greenplum", { "id" }), head .. 'DISTRIBUTED BY ("id")')
   lu.assertEquals(statement({ primary_key = { "amount" } }, "greenplum"),
     "CREATE TABLE " .. COLUMNS:format ',\n  PRIMARY KEY ("amount")' .. '\nDISTRIBUTED BY ("amount")')
   lu.assertStrContains(statement({ primary_key = { "amount", "id" } }, "greenplum", { "id" }), 'DISTRIBUTED BY ("id")')
   lu.assertStrContains(statement({ primary_key = { "amount" } }, "greenplum", { "id" }), 'DISTRIBUTED BY ("amount")')
+end
+
+function TestCreateStatement.test_the_keys_of_a_merge_are_the_primary_key_unless_the_flow_says_otherwise()
+  local function key_of(options, flavor)
+    return statement(options, flavor or "postgresql", { "id", "amount" }):match "PRIMARY KEY %(([^)]*)%)"
+  end
+  lu.assertEquals(key_of {}, '"id", "amount"')
+  lu.assertEquals(key_of { primary_key = { "id" } }, '"id"')
+  lu.assertNil(key_of { primary_key = false })
+  lu.assertNil(key_of { columns = { id = "bigint Primary  Key" } })
+  lu.assertEquals(key_of({}, "greenplum"), '"id", "amount"')
+  lu.assertEquals(key_of({ distributed_by = { "amount" } }, "greenplum"), '"id", "amount"')
+  lu.assertEquals(key_of({ distributed_by = "replicated" }, "greenplum"), '"id", "amount"')
+end
+
+function TestCreateStatement.test_greenplum_has_no_primary_key_where_it_could_not_keep_it()
+  for _, options in ipairs { { distributed_by = "randomly" }, { distributed_by = { "day" } },
+      { with = { appendonly = "true" } }, { with = { appendoptimized = "true" } }, { partition_by = "RANGE (day) ()" } } do
+    lu.assertNotStrContains(statement(options, "greenplum", { "id" }), "PRIMARY KEY")
+  end
 end
 
 function TestCreateStatement.test_storage_and_partitions_go_where_greenplum_wants_them()

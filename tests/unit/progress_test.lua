@@ -1,4 +1,4 @@
---- progress: quantities, lines, the choice of nodes, the report.
+--- progress: lines, the choice of nodes, the report.
 
 local errors = require "tidemill.errors"
 local lu = require "luaunit"
@@ -6,26 +6,6 @@ local progress = require "tidemill.progress"
 local tty = require "tidemill.tty"
 
 TestProgress = {}
-
-function TestProgress.test_counts_have_commas()
-  for n, text in pairs { [0] = "0", [999] = "999", [1000] = "1,000", [1234567] = "1,234,567", [123456] = "123,456" } do
-    lu.assertEquals(progress.count(n), text)
-  end
-end
-
-function TestProgress.test_bytes_have_three_figures()
-  for n, text in pairs { [0] = "0 B", [999] = "999 B", [1000] = "1.00 kB", [12345] = "12.3 kB", [999499] = "999 kB",
-    [999500] = "1.00 MB", [5 * 10^9 // 1 | 0] = "5.00 GB", [10^12 // 1 | 0] = "1.00 TB" } do
-    lu.assertEquals(progress.bytes(n), text)
-  end
-end
-
-function TestProgress.test_durations_are_said_as_people_do()
-  for ms, text in pairs { [0] = "0 ms", [12] = "12 ms", [1234] = "1.2 s", [59940] = "59.9 s", [59950] = "1m00s",
-    [75000] = "1m15s", [3600000] = "1h00m", [5430000] = "1h30m" } do
-    lu.assertEquals(progress.duration(ms), text)
-  end
-end
 
 function TestProgress.test_widths_are_columns_not_bytes()
   lu.assertEquals(tty.width "abc", 3)

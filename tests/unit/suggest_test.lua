@@ -52,12 +52,29 @@ function TestUnits.test_sizes_are_bytes()
   for _, bad in ipairs { "", "0", "-1", "big", "5XB", 0, -5, 1.5, false } do lu.assertNil(units.size(bad), tostring(bad)) end
 end
 
-function TestUnits.test_numbers_are_shown_for_people()
+function TestUnits.test_durations_are_shown_for_people()
   for seconds, text in pairs { [0.25] = "0.25s", [12.7] = "12s", [65] = "1m 05s", [3700] = "1h 01m", [90000] = "1d 01h" } do
     lu.assertEquals(units.show_duration(seconds), text)
   end
-  for bytes, text in pairs { [0] = "0 B", [999] = "999 B", [2048] = "2.0 KB", [256 << 20] = "256.0 MB" } do
-    lu.assertEquals(units.show_size(bytes), text)
+end
+
+function TestUnits.test_counts_have_commas()
+  for n, text in pairs { [0] = "0", [999] = "999", [1000] = "1,000", [1234567] = "1,234,567", [123456] = "123,456" } do
+    lu.assertEquals(units.show_count(n), text)
+  end
+end
+
+function TestUnits.test_bytes_have_three_figures()
+  for n, text in pairs { [0] = "0 B", [999] = "999 B", [1000] = "1.00 kB", [12345] = "12.3 kB", [999499] = "999 kB",
+    [999500] = "1.00 MB", [5 * 10^9 // 1 | 0] = "5.00 GB", [10^12 // 1 | 0] = "1.00 TB" } do
+    lu.assertEquals(units.show_size(n), text)
+  end
+end
+
+function TestUnits.test_times_taken_are_said_as_people_do()
+  for ms, text in pairs { [0] = "0 ms", [12] = "12 ms", [1234] = "1.2 s", [59940] = "59.9 s", [59950] = "1m00s",
+    [75000] = "1m15s", [3600000] = "1h00m", [5430000] = "1h30m" } do
+    lu.assertEquals(units.show_elapsed(ms), text)
   end
 end
 
