@@ -340,8 +340,10 @@ function Window:keep(snap, rows)
   if rows == 0 and is_old then self.high = self.base.low end
   self.ctx:keep(FACT, (rows > 0 or is_old) and self:text() or nil, { when = "delivered" })
   self.ctx:report("increment", { rows = rows, from = self.above, highest = self.high, kind = self.kind,
-    text = ("%s%s%s"):format(self.base and "" or "the first; ", self.above and ("%s from %s on"):format(self.column.sql,
-      self.above) or self.base and "without a lower bound" or "all rows", self.high and (", highest %s"):format(self.high) or "") })
+    text = ("%s%s%s"):format(self.base and "" or "the first; ",
+      self.above and ("%s from %s on"):format(self.column.sql, self.above)
+        or self.base and "without a lower bound" or "all rows",
+      self.high and (", highest %s"):format(self.high) or "") })
 end
 
 return window

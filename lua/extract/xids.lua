@@ -192,14 +192,9 @@ local function permanent(set)
   return out
 end
 
---- The condition that a row's number is in a set.
----@param set integer[][]
----@param next_xid integer   the end of the snapshot: no row that it shows has this number or a later one
----@param version integer    of the server
----@return string
-function xids.condition(set, next_xid, version)
+-- The condition, in full: it makes a text of every xmin, for there is no shorter way to a number.
+local function exact(set, next_xid, version)
   local number, parts = number_sql(next_xid), {}
-  if set[1] and set[1][1] > 0 then set = xids.without(set, permanent(set)) end
   if #set > FEW and version >= 140000 then
     for i, range in ipairs(set) do parts[i] = ("[%d,%d]"):format(range[1], range[2]) end
     local multirange = ("int8multirange '{%s}' @> %s"):format(table.concat(parts, ","), number)
@@ -212,6 +207,31 @@ function xids.condition(set, next_xid, version)
   end
   if set[1] and set[1][1] == 0 then table.insert(parts, 1, ("xmin::text::bigint < %d"):format(FIRST)) end
   return #parts > 0 and ("(%s)"):format(table.concat(parts, " OR ")) or "FALSE"
+end
+
+local NEAR = 1 << 30 -- transactions between which age() compares
+
+-- "older than that one", decided by age(), which is quick; nil if that one is too far back. Of frozen rows it
+-- says so only if they are that old.
+local function age_sql(n, next_xid)
+  local xid = n & (WRAP - 1)
+  return next_xid - n < NEAR and xid >= FIRST and ("age('%d'::xid)"):format(xid) or nil
+end
+
+--- The condition that a row's number is in a set.
+---@param set integer[][]
+---@param next_xid integer   the end of the snapshot: no row that it shows has this number or a later one
+---@param version integer    of the server
+---@return string
+function xids.condition(set, next_xid, version)
+  if not set[1] then return "FALSE" end
+  if set[1][1] == 0 then
+    local age, full = age_sql(set[1][2] + 1, next_xid), exact(set, next_xid, version)
+    return age and ("(age(xmin) > %s OR %s)"):format(age, full) or full
+  end
+  set = xids.without(set, permanent(set))
+  local age, full = set[1] and age_sql(set[1][1], next_xid), exact(set, next_xid, version)
+  return age and ("(age(xmin) <= %s AND %s)"):format(age, full) or full
 end
 
 return xids

@@ -109,19 +109,28 @@ end
 function TestWrap.test_the_condition_names_the_set()
   lu.assertEquals(xids.condition({}, 100, 150000), "FALSE")
   local number = "(100 - ((100 - xmin::text::bigint) & 4294967295))"
-  lu.assertEquals(xids.condition({ { 0, 50 } }, 100, 150000), ("(xmin::text::bigint < 3 OR %s <= 50)"):format(number))
+  lu.assertEquals(xids.condition({ { 0, 50 } }, 100, 150000),
+    ("(age(xmin) > age('51'::xid) OR (xmin::text::bigint < 3 OR %s <= 50))"):format(number))
   lu.assertEquals(xids.condition({ { 50, 60 }, { 70, 70 } }, 100, 150000),
-    ("(%s BETWEEN 50 AND 60 OR %s BETWEEN 70 AND 70)"):format(number, number))
+    ("(age(xmin) <= age('50'::xid) AND (%s BETWEEN 50 AND 60 OR %s BETWEEN 70 AND 70))"):format(number, number))
   local many = { { 10, 10 }, { 20, 20 }, { 30, 30 }, { 40, 49 } }
-  lu.assertEquals(xids.condition(many, 100, 150000), ("int8multirange '{[10,10],[20,20],[30,30],[40,49]}' @> %s")
+  lu.assertStrContains(xids.condition(many, 100, 150000), ("AND int8multirange '{[10,10],[20,20],[30,30],[40,49]}' @> %s")
     :format(number))
   lu.assertStrContains(xids.condition(many, 100, 130000), "BETWEEN 40 AND 49")
+end
+
+function TestWrap.test_ages_are_asked_for_only_where_they_compare()
+  local far, edge = WRAP + (1 << 30) + 5, WRAP + 5
+  lu.assertNotStrContains(xids.condition({ { 0, 5 } }, (1 << 31) + 9, 150000), "age(")
+  lu.assertStrContains(xids.condition({ { far - 10, far - 1 } }, far, 150000), ("age('%d'::xid)"):format((1 << 30) - 5))
+  lu.assertNotStrContains(xids.condition({ { 0, WRAP } }, edge, 150000), "age(") -- 1 is no transaction's number
 end
 
 function TestWrap.test_numbers_that_no_transaction_has_are_not_new()
   local condition = xids.condition({ { WRAP - 10, WRAP + 10 } }, WRAP + 11, 150000)
   lu.assertStrContains(condition, ("BETWEEN %d AND %d"):format(WRAP - 10, WRAP - 1))
   lu.assertStrContains(condition, ("BETWEEN %d AND %d"):format(WRAP + 3, WRAP + 10))
+  lu.assertEquals(xids.condition({ { WRAP, WRAP + 2 } }, WRAP + 11, 150000), "FALSE")
 end
 
 os.exit(lu.LuaUnit.run())
