@@ -119,6 +119,15 @@ function TestReject.test_several_jobs_modes_and_verify_by_hash()
   end
 end
 
+function TestReject.test_bytes_that_are_not_utf8_are_kept_as_bytes()
+  source(3, "i = 2")
+  rds:exec "UPDATE src SET note = 'café'"
+  assert_loaded(pair("encoding = 'LATIN1', format = 'text'", "reject = { to = 'lake:rejects/' }"), 2, 1)
+  lu.assertEquals(adbpg:value "SELECT record IS NULL FROM bad", true)
+  lu.assertEquals(adbpg:value "SELECT record_bytes FROM bad", "2\tno 2\tcaf\xe9")
+  lu.assertEquals(adbpg:value "SELECT count(*) FROM dst WHERE note = 'café'", 2)
+end
+
 function TestReject.test_a_foreign_key_fails_the_load()
   source(100, "false")
   adbpg:exec "CREATE TABLE ref (v int PRIMARY KEY); ALTER TABLE dst ADD FOREIGN KEY (v) REFERENCES ref"
