@@ -282,6 +282,11 @@ local function extract_with(put, before)
   function ctx.postgres() return pg.connect(url) end
   function ctx.progress() end
   function ctx.log() end
+  function ctx.report() end
+  function ctx.announce() end
+  function ctx.sealed_many() end
+  function ctx.fact() end
+  function ctx.keep() end
   function ctx.output(_, name, value) outputs[name] = value end
   if before then before(store) end
   manifest.write = function(...)
@@ -296,7 +301,7 @@ local function extract_with(put, before)
     keys[#keys + 1] = entry.key
     store:delete(entry.key)
   end
-  return ok or raised.message, outputs, table.concat(keys, " ")
+  return ok or errors.from(raised).message, outputs, table.concat(keys, " ")
 end
 
 function TestAttempts.test_a_manifest_whose_put_got_no_answer_is_looked_up()
@@ -344,7 +349,7 @@ function TestAttempts.test_a_repeated_load_does_nothing_and_says_what_was_done()
   lu.assertTrue(one:finish().ok)
   local two <close> = attempts:start { run_id = "r1", node = "in", attempt = 2, sessions = one.sessions }
   lu.assertTrue(two:finish().ok)
-  lu.assertEquals(two.outputs, { rows = ROWS })
+  lu.assertEquals(two.outputs.rows, ROWS)
   lu.assertStrContains(table.concat(two.logs, "\n"), "attempt 1 has committed this already")
   lu.assertEquals(count "dst", ROWS)
   local late <close> = attempts:start { run_id = "r1", node = "in", attempt = 1 }
@@ -466,12 +471,12 @@ function TestAttempts.test_a_sleeper_cannot_commit_beside_its_successor()
     local run = "sleep" .. i
     local first, second, one, two = stop_and_take_over("in", run, 0.25 * (i - math.random()) / 24, i % 2 == 0)
     lu.assertTrue(second.ok, second.error and second.error.message)
-    lu.assertEquals(two.outputs, { rows = ROWS })
+    lu.assertEquals(two.outputs.rows, ROWS)
     lu.assertEquals(count "dst", ROWS * i, run)
     local row = assert_ledger(run, "in")
     lu.assertEquals(row.row_count, ROWS)
     if first.ok then
-      lu.assertEquals(one.outputs, { rows = ROWS })
+      lu.assertEquals(one.outputs.rows, ROWS)
       lu.assertEquals(row.done_epoch, 1)
     else
       slept = slept + 1
