@@ -269,6 +269,16 @@ local function in_timezone(conn, timezone, body)
   return result
 end
 
+-- The figures of the relation. A value may be none of the source's type any more.
+local function ask(conn, values, from, relation)
+  local ok, sums = pcall(rowhash.ask, conn, values, from)
+  if ok then return sums end
+  if errors.is(sums) and (sums.code or ""):find "^22" then
+    sums.message = ("%s holds a value that the source's type does not take: %s"):format(relation, sums.message)
+  end
+  error(sums, 0)
+end
+
 -- The proof in a line.
 local function told(report)
   local sum = report.table.sum
@@ -290,7 +300,7 @@ function Verify:target(work, conn, columns, scope)
   in_timezone(conn, hashed and self.timezone, function()
     local values = values_of(found)
     local expected = scope.winners and rowhash.ask(conn, values, ("(%s\n) AS w"):format(scope.winners)) or self
-    local actual = rowhash.ask(conn, values, rows_of(conn, scope))
+    local actual = ask(conn, values, rows_of(conn, scope), scope.relation)
     if actual.rows ~= expected.rows then
       refuse(("%s holds %s of this load, %d were loaded"):format(scope.relation, text.count(actual.rows, "row"),
         expected.rows), "a trigger or a rule adds or drops rows, or somebody else writes to these rows")

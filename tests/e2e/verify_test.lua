@@ -144,6 +144,14 @@ function TestVerify.test_every_mode_and_several_jobs_and_other_encodings()
   end
 end
 
+function TestVerify.test_a_value_that_is_none_of_the_sources_type_is_found()
+  adbpg:exec "CREATE TABLE dst (a text)"
+  adbpg:exec [[CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.a = ''x''; RETURN NEW; END']]
+  adbpg:exec "CREATE TRIGGER t BEFORE INSERT ON dst FOR EACH ROW EXECUTE FUNCTION change()"
+  assert_fails(pair("query = 'SELECT 1.5 AS a', verify = 'hash'", "verify = 'hash'"),
+    "dst holds a value that the source's type does not take")
+end
+
 function TestVerify.test_rows_of_a_view_cannot_be_told()
   adbpg:exec "CREATE TABLE dst (a int); CREATE VIEW v AS SELECT * FROM dst"
   l:flow("t.lua", [[
