@@ -78,7 +78,7 @@ local function start(self, worker, source, job)
   worker.sink, worker.told = sink_of(work, job), 0
   local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
   parts[#parts + 1] = worker.sink
-  worker.job = stream.start(table.unpack(parts))
+  worker.source, worker.job = source, stream.start(table.unpack(parts))
   watch(self, worker, worker.job)
 end
 
@@ -131,6 +131,7 @@ local function finish(self, worker)
   self.rows, self.bytes = self.rows + stats.rows_in, self.bytes + stats.bytes_in
   worker.job:close()
   worker.job = nil
+  worker.source:close()
   tell(self, worker, true)
   if self.work.spec.resume then worker.sink:close() end -- else `take_back` may want it
   if worker.chain then return worker.chain:close() end
@@ -182,7 +183,8 @@ local function close(self)
   for _, worker in ipairs(self) do
     if worker.job then
       worker.job:close()
-      worker.sink = nil -- it was aborted, and closed with the job
+      worker.source:close() -- one that `finish` has joined gave its streams back; no COPY may outlive this
+      worker.sink = nil     -- it was aborted
     end
     if worker.chain then worker.chain:close() end
   end

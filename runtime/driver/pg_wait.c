@@ -273,6 +273,10 @@ bool pg_lost_in_flight(const struct tm_pg *pg, const struct tm_error *err)
 enum pg_ending pg_stop(struct tm_pg *pg, bool cancel)
 {
   enum pg_ending ending = PG_LOST;
+  const int at_once = 1; /* a COPY under way may have asked to be woken for much only */
+  if (PQsocket(pg->conn) >= 0)
+    (void)setsockopt(PQsocket(pg->conn), SOL_SOCKET, SO_RCVLOWAT, &at_once,
+                     sizeof at_once);
   if (PQstatus(pg->conn) != CONNECTION_BAD && !pg->background) {
     ending = cancel ? cancel_and_drain(pg) : pg_drain(pg, DRAIN_MS);
   }
