@@ -78,7 +78,10 @@ function object.copy(work, conn, sql, one)
   local ok, rows, rejected = pcall(work.reject and work.reject.move or move, work, conn, sql, one)
   work.running[one] = nil
   if not ok then
-    if errors.is(rows) then rows.message = ("object '%s': %s"):format(key, rows.message) end
+    if errors.is(rows) then
+      work.missing = rows.kind == "not_found"
+      rows.message = ("object '%s': %s"):format(key, rows.message)
+    end
     error(rows, 0)
   end
   crash.point "load.copy.after"

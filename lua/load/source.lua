@@ -16,6 +16,7 @@ local errors = require "tidemill.errors"
 local increment = require "tidemill.load.increment"
 local manifest = require "tidemill.manifest"
 local present = require "tidemill.manifest.present"
+local signal = require "tidemill.signal"
 local text = require "tidemill.text"
 
 local source = {}
@@ -147,7 +148,7 @@ end
 -- Takes the first object that is known and free.
 local function take(self)
   local object = first_of_feed(self) or not self.feed and first_of_manifest(self) or nil
-  if object then
+  if object and self.feed then -- a manifest gives each once
     self.taken[object.key] = object
     self.taken_count = self.taken_count + 1
   end
@@ -202,6 +203,24 @@ Source.__close = Source.close
 --- Hears what the extract tells, while workers are busy. Raises source.GONE.
 function Source:listen()
   while self.feed and hear(self, 0) do end
+end
+
+local FATE_SECONDS = 30
+
+--- Whether a load that has failed did so beside an extract that comes to nothing: which removes its objects
+--- before it ends, so if one was missing, word of that is waited for.
+---@param was_missing? boolean
+---@return boolean
+function Source:is_gone(was_missing)
+  local patience = was_missing and FATE_SECONDS or 0
+  local deadline = signal.mono() + 1000 * patience
+  while self.feed do
+    local ok, heard = pcall(hear, self, patience)
+    if not ok then return heard == source.GONE end
+    if not heard or signal.mono() > deadline then break end
+    patience = math.max(deadline - signal.mono(), 0) / 1000
+  end
+  return false
 end
 
 --- Iterates over the objects of the manifest that the ledger does not have.

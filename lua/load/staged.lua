@@ -51,7 +51,7 @@ local function fill(work, conn, table_, numbers)
     { headless = work.reject ~= nil })
   for one in work.src.next, work.src do
     numbers.last = numbers.last + 1
-    numbers[one.key] = numbers.last
+    if table_.numbered then numbers[one.key] = numbers.last end
     local tx <close> = conn:transaction { isolation = "read committed" }
     if table_.numbered then conn:exec(("SET LOCAL tidemill.object = %d"):format(numbers.last)) end
     object.copy(work, conn, sql, one)

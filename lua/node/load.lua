@@ -43,13 +43,16 @@ local verify = require "tidemill.load.verify"
 ---@field objects integer
 ---@field counts table<string, integer>  rows "inserted", "updated", "deleted" in the target; "replaced" by later ones
 ---of their key, in a merge
+---@field missing? boolean  an object was not there
 ---@field tick fun()         called some times a second while streams move
 
--- A restored run may go on with another version of the flow.
-local function refuse_pieces(spec, begun)
-  if spec.mode == "append" or begun.count == 0 then return end
-  error(errors.new("conflict", ("%s of this load, as it was when it began, are appended and committed"):format(
-    text.count(begun.count, "object")), { hint = "rerun, or restore in the mode it began with" }), 0)
+-- A restored run may go on with another version of the flow. What takes all objects must not find some of them
+-- committed already.
+local function refuse_pieces(begun, takes_all)
+  if not takes_all or begun.count == 0 then return end
+  error(errors.new("conflict", ("%s of this load, as it was when it began, %s appended and committed"):format(
+    text.count(begun.count, "object"), begun.count == 1 and "is" or "are"),
+    { hint = "rerun, or restore with the version it began with" }), 0)
 end
 
 -- Whether the rows may have been committed all the same.
@@ -63,7 +66,7 @@ end
 
 local function perform(ctx, spec, conn, claim)
   local begun = claim:begun(conn)
-  refuse_pieces(spec, begun)
+  refuse_pieces(begun, spec.mode ~= "append" or spec.via)
   local src <close> = source.open(ctx, spec, begun)
   local work = { ctx = ctx, spec = spec, claim = claim, src = src, running = {}, counts = {}, rows = 0, bytes = 0,
     objects = 0 }
@@ -82,11 +85,12 @@ local function perform(ctx, spec, conn, claim)
   end
   work.reject = reject.open(ctx, spec)
   local by = staged.wanted(work) and staged or direct
+  refuse_pieces(begun, by == staged or work.verify)
   if by == direct then stage.clear(ctx, conn) end -- an attempt before this one, which was pipelined, may have staged
   local ok, raised = guarded.call(by.run, work, conn)
   if ok then return work end
   if work.reject and not in_doubt(raised) then work.reject:abandon() end
-  error(raised, 0)
+  error(raised ~= source.GONE and src:is_gone(work.missing) and source.GONE or raised, 0)
 end
 
 -- What became of the rows, unless they are all new ones.

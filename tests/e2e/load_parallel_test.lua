@@ -130,10 +130,16 @@ end
 function TestKilled.test_pieces_are_not_merged_upon()
   slowly()
   kill_after(1, "run", "f.lua")
-  l:flow("f.lua", LOAD:format("", "mode = 'merge', keys = 'id'"))
-  local run = db:value "SELECT run_id FROM tidemill.load_ledger LIMIT 1"
-  local one <close> = attempt.of(l, "f.lua"):start { run_id = run, node = "in", attempt = 9 }
-  lu.assertEquals(one:finish().error.kind, "conflict")
+  local run, before = db:value "SELECT run_id FROM tidemill.load_ledger LIMIT 1", count()
+  for i, fields in ipairs { "mode = 'merge', keys = 'id'", "via = 'oss_fdw'", "jobs = 2, reject = { max = 1, to = 'lake:bad/' }",
+    "verify = 'count'" } do
+    l:flow("f.lua", LOAD:format("", fields))
+    local one <close> = attempt.of(l, "f.lua"):start { run_id = run, node = "in", attempt = 8 + i }
+    local result = one:finish()
+    lu.assertEquals(result.error and result.error.kind, "conflict", fields)
+    lu.assertStrContains(result.error.message, "appended and committed")
+    lu.assertEquals(count(), before)
+  end
 end
 
 -- ---- beside the extract ----
@@ -213,6 +219,21 @@ function TestPipelined.test_an_extract_that_goes_away_leaves_nothing_behind()
     result = two:finish()
     lu.assertTrue(result.ok, result.error and result.error.message)
     assert_each_once()
+  end
+end
+
+-- An extract that fails removes its objects before anyone is told of its end.
+function TestPipelined.test_an_object_may_be_gone_before_the_news_of_it()
+  for _, fields in ipairs { WAYS[1], WAYS[2], WAYS[4] } do
+    local m, objects, before = prepare(fields)
+    lake:delete("data/" .. objects[2].key)
+    local one <close> = fed(fields, m, 1, { { objects = { objects[1], objects[2] } } })
+    one:serve(1)
+    lu.assertNil(one.result)
+    one:answer(one.question, { upstream = "failed" })
+    local result = one:finish()
+    lu.assertEquals(result.wait, { kind = "upstream" }, result.error and result.error.message)
+    lu.assertEquals(count(), before, fields)
   end
 end
 

@@ -4,6 +4,7 @@
 local lu = require "luaunit"
 local pg = require "pg"
 local pgtest = require "tests.support.pgtest"
+local signal = require "tidemill.signal"
 local stream = require "stream"
 
 local fails, eventually = pgtest.fails, pgtest.eventually
@@ -186,6 +187,14 @@ function TestOut.test_closing_the_connection_fails_the_stream()
   src:read()
   c:close()
   lu.assertStrContains(fails("io", function() while src:read() do end end).message, "closed")
+end
+
+function TestOut.test_closing_the_connection_of_a_fast_copy_does_not_wait_for_a_batch()
+  local src <close> = c:copy_out "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000)) TO STDOUT"
+  for _ = 1, 20 do src:read() end
+  local begun = signal.mono()
+  c:close()
+  lu.assertTrue(signal.mono() - begun < 2500)
 end
 
 function TestOut.test_a_dropped_stream_is_collected_with_its_connection()
