@@ -92,7 +92,7 @@ psql() { command psql -X -q -v ON_ERROR_STOP=1 "$@"; }
 rows_of() {
   case $1 in
   mixed) echo "$rows" ;;
-  narrow) echo $((rows * 4)) ;;
+  narrow) echo $((rows * 2)) ;;
   wide) echo $((rows / 10)) ;;
   esac
 }

@@ -35,5 +35,5 @@ $$;
 CREATE UNLOGGED TABLE many (id bigint, n integer, note text);
 
 CREATE FUNCTION many_fill(wanted bigint) RETURNS void LANGUAGE sql AS $$
-  INSERT INTO many SELECT i, i % 1000, md5(i::text) || md5((-i)::text) || md5((i + 0.5)::text) FROM generate_series(1, wanted) i;
+  INSERT INTO many SELECT i, i % 1000, encode(sha384(int8send(i)), 'hex') FROM generate_series(1, wanted) i;
 $$;
