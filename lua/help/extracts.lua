@@ -23,7 +23,8 @@ SHARE, as a query would do: writers are not disturbed, TRUNCATE, DROP and VACUUM
 
 The price is that the source keeps dead rows until the last session is through. `tidemill show RUN` says how
 long that was and how many transactions began meanwhile. max_snapshot_age makes the attempt fail when it
-becomes too long; max_rate spares the source's disks, and makes it longer.
+becomes too long; max_rate spares the source's disks, and makes it longer. A session that is lost ends the
+attempt, and all others at once.
 
 All sessions must reach one server. A pooler in session mode is fine. In transaction mode it lends the session to others
 between two statements: that is noticed, and is an error.
@@ -73,5 +74,6 @@ A repeated attempt reads everything anew, under its own snapshot. With resume = 
 of its key that earlier attempts of the same run have finished (16 ranges unless `ranges` says otherwise), and reads
 the others. So a long extract gets through at last. But its rows are then of several moments: a row that
 changed its key meanwhile may be there twice or not at all. It is for keys that do not change, and for what a later
-increment corrects. What has changed in columns, query or format since is noticed, and read again.
+increment corrects. (An increment that resumes keeps to the moment of the first attempt.) What has changed in
+columns, query or format since is noticed, and read again.
 ]]
