@@ -53,7 +53,7 @@ end
 --- Raises kind "usage" for a load whose rows nobody could tell from others.
 ---@param target load.Target
 ---@param spec table  the node's fields
-function Verify:check(target, spec)
+function verify.check(target, spec)
   if spec.mode ~= "append" or target:lockable() then return end
   errors.usage(("verify cannot tell which rows of '%s' are this load's: it is no table"):format(spec.into),
     "load into the table itself, or leave 'verify' out")

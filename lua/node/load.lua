@@ -77,7 +77,7 @@ local function perform(ctx, spec, conn, claim)
   create.ensure(ctx, conn, spec, src.head, begun)
   work.verify = verify.open(spec, src.head)
   work.target = target.open(conn, spec, src.head)
-  if work.verify then work.verify:check(work.target, spec) end
+  if spec.verify then verify.check(work.target, spec) end
   local line, report = drift.told(work.target)
   if line then
     ctx:log("warn", "%s", line)
