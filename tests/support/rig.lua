@@ -65,7 +65,7 @@ mode("where", "jobs = 1", [[mode = 'replace_where', where = "day = '2026-03-01'"
 mode("merge", TWO, "mode = 'merge', keys = { 'id' }, jobs = 2,", BOTH, FIRST)
 mode("create", "jobs = 1", "mode = 'create',", {}, {}, { create = true })
 mode("resume", "jobs = 2, split_by = 'id', ranges = 6, resume = true", "", FIRST, FIRST)
-mode("reject", "jobs = 1", "reject = { max = 100, to = 'lake:refused/${run_id}/' },", FIRST, FIRST, { refuses = "n = 999" })
+mode("reject", "jobs = 1", "reject = { max = 1000, to = 'lake:refused/${run_id}/' },", FIRST, FIRST, { refuses = "(id % 3000 = 999)" })
 mode("drift", "jobs = 1", "on_drift = 'add',", {}, {}, { lacks = "note" })
 mode("pull", "jobs = 1", "via = 'oss_fdw',", FIRST, FIRST, { edges = { " apart" } })
 mode("increment", "jobs = 1, watermark = { column = 'id' }", "", FIRST, FIRST, { twice = true })
