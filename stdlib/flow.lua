@@ -129,8 +129,8 @@ local flow = {}
 ---does it again (default false)
 
 ---@class flow.Watermark
----@field column string       of the table or query: best a time that writers set, or a number that grows; an index on it
----serves when there is a lower bound
+---@field column string       of the table or query: best a time that writers set, or a number that grows; an index
+---on it serves when there is a lower bound
 ---@field overlap? string|number  how far below the highest value an increment looks for rows that came late: "1 hour",
 ---or a number (default: of times a day below the oldest transaction that was open; of others no limit)
 
@@ -230,7 +230,8 @@ local flow = {}
 ---@field via? "oss_fdw"|flow.Via  the database reads the objects itself, a Greenplum family one on all segments at
 ---once (default: rows are sent by COPY)
 ---@field verify? "count"|"hash"  before it commits, source, objects and table are compared by number of rows, or by a
----hash of every row as well; "hash" wants an extract with verify = "hash"; see `tidemill help checks` (default: neither)
+---hash of every row as well; "hash" wants an extract with verify = "hash"; see `tidemill help checks` (default:
+---neither)
 ---@field reject? flow.Reject  rows that the table does not take are set aside instead of failing the load
 ---@field on_drift? "fail"|"ignore"|"add"  when the objects have columns that the table lacks: fail; leave them out;
 ---or add them to the table (default "fail")

@@ -243,7 +243,8 @@ local function json_of(model, made, next_time)
     local declared, spec = model.by_name[node.name], plain(node.spec)
     spec.template = nil
     nodes[#nodes + 1] = { name = node.name, kind = node.kind, level = node.level, line = node.line,
-      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, delivered_by = declared.delivered_by, trigger = declared.trigger,
+      pipeline = declared.pipeline, no_pipeline = declared.no_pipeline, delivered_by = declared.delivered_by,
+      trigger = declared.trigger,
       when = node.when and shown_value(node.when), pool = declared.pool,
       priority = declared.priority, allow_failure = declared.allow_failure, retries = declared.retries,
       timeout = declared.timeout, max_wait = declared.max_wait, deadline = declared.deadline,
