@@ -8,18 +8,27 @@ local pg = require "pg"
 
 local explain = {}
 
-local function walk(node, plan)
+-- Which side of an outer join may be without a row.
+local OPTIONAL = { Left = { Inner = true }, Right = { Outer = true }, Full = { Inner = true, Outer = true } }
+
+local function walk(node, plan, is_optional)
   if node["Relation Name"] then
-    plan.tables[pg.quote_ident(node.Schema) .. "." .. pg.quote_ident(node["Relation Name"])] = true
+    local name = pg.quote_ident(node.Schema) .. "." .. pg.quote_ident(node["Relation Name"])
+    plan.tables[name] = true
+    plan.optional[name] = is_optional or plan.optional[name]
   end
   local kind = node["Node Type"]
   plan.indexed = plan.indexed or kind:find "Index" ~= nil or kind:find "^Bitmap" ~= nil
-  for _, below in ipairs(node.Plans or {}) do walk(below, plan) end
+  local sides = OPTIONAL[node["Join Type"]] or {}
+  for _, below in ipairs(node.Plans or {}) do
+    walk(below, plan, is_optional or sides[below["Parent Relationship"]])
+  end
 end
 
 ---@class extract.Plan
 ---@field rows number                 that are expected
 ---@field tables table<string, true>  quoted names
+---@field optional table<string, true>  those of them that an outer join may give no row of
 ---@field indexed boolean             an index is used anywhere
 
 --- Asks for the plan of a query, which is not run.
@@ -29,7 +38,7 @@ end
 function explain.of(conn, sql)
   local text = conn:value("EXPLAIN (FORMAT JSON, VERBOSE) " .. sql)
   local top = json.decode(text)[1].Plan
-  local plan = { rows = top["Plan Rows"], tables = {}, indexed = false }
+  local plan = { rows = top["Plan Rows"], tables = {}, optional = {}, indexed = false }
   walk(top, plan)
   return plan
 end

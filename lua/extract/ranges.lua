@@ -94,13 +94,29 @@ function ranges.of_bounds(key, bounds, lo, hi)
   return list
 end
 
--- With bounds alone in its text, a query cannot ask for rows that have no key.
-local function check_no_null(conn, spec, key)
+-- Whether a query joins the key's table so that rows may be without one.
+local function is_joined_outer(conn, selection, key)
+  local optional = explain.of(conn, selection:sql(selection.whole)).optional
+  return optional[relation.quoted { schema = key.schema, name = key.relation }]
+    or key.kind == "p" and next(optional) ~= nil
+end
+
+-- Whether a query asks for the rows that have no key, too. With bounds alone in its text it cannot.
+local function check_no_null(conn, selection, spec, key)
   local uses = {}
   for _, piece in ipairs(spec.template[1]) do
     if type(piece) == "table" then uses[piece.name] = true end
   end
-  if uses.range then return true end
+  local is_outer = is_joined_outer(conn, selection, key)
+  if uses.range then
+    key.nullable = key.nullable or is_outer
+    return true
+  end
+  if is_outer then
+    refuse(("no range from ${lo} to ${hi} holds rows to which an outer join gives no '%s'"):format(key.expression),
+      "split by a column of the other side, or write ${range} in place of the comparisons: for one of the ranges it "
+        .. "is IS NULL")
+  end
   if key.nullable and conn:value(("SELECT EXISTS (SELECT FROM %s WHERE %s%s)"):format(key.table,
     pg.quote_ident(key.name), key.is_null)) then
     refuse(("'%s' has NULLs, and no range from ${lo} to ${hi} holds them"):format(key.expression),
@@ -160,10 +176,10 @@ local function undone(list)
   return left
 end
 
-local function by_key(ctx, conn, spec, key, jobs, done)
+local function by_key(ctx, conn, selection, spec, key, jobs, done)
   local count = spec.ranges or (spec.resume and RANGES_TO_RESUME or RANGES_A_JOB * jobs)
   local list = around(conn, key, count, done or {}, spec.where)
-  if (spec.table or check_no_null(conn, spec, key)) and key.nullable then
+  if (spec.table or check_no_null(conn, selection, spec, key)) and key.nullable then
     if #list == 1 then list[1].filled = true end
     list[#list + 1] = null_range(key, done or {})
   end
@@ -253,7 +269,7 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   local conn, jobs = snap.conn, spec.jobs
   local unshared = jobs and jobs > 1 and snap:unshared()
   if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
-  if key then return by_key(ctx, conn, spec, key, jobs or 1, done) end
+  if key then return by_key(ctx, conn, selection, spec, key, jobs or 1, done) end
   local condition = spec.where or selection.predicate -- then who knows how many bytes there are
   if is_one(spec, snap.relation) then
     return whole(selection, not spec.query and not condition and snap.relation.bytes or nil)
@@ -268,7 +284,7 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   if spec.split_by then
     refuse(("table '%s' cannot be split by ctid: %s"):format(spec.table, why), "name a column in 'split_by'")
   elseif jobs and jobs > 1 then
-    return by_key(ctx, conn, spec, primary_key(conn, spec, why), jobs)
+    return by_key(ctx, conn, selection, spec, primary_key(conn, spec, why), jobs)
   end
   return whole(selection)
 end

@@ -62,7 +62,7 @@ are looked up:
 
     ${lo}, ${hi}    the bounds, as values of the column's type. Compare with >= and < alone; at an open end
                     the comparison holds. Rows whose key is NULL are in no such range: if the column has any,
-                    the extract fails and asks for
+                    or an outer join may make some, the extract fails and asks for
     ${range}        the whole condition, as `orders.id >= '1'::bigint AND orders.id < '9'::bigint`, or
                     `orders.id IS NULL`: so the query must know the table by that name
 

@@ -350,6 +350,21 @@ function TestKeys.test_a_query_says_where_its_ranges_go()
   assert_whole("orders", nil, 'query = "SELECT * FROM orders WHERE ${range}", jobs = 2, split_by = "orders.shop"')
 end
 
+function TestKeys.test_rows_that_an_outer_join_leaves_without_a_key_are_read()
+  db:exec [[
+    CREATE TABLE a AS SELECT g AS id FROM generate_series(1, 3000) g;
+    CREATE TABLE b (id int PRIMARY KEY, v int) PARTITION BY RANGE (id);
+    CREATE TABLE b1 PARTITION OF b FOR VALUES FROM (0) TO (1000); CREATE TABLE b2 PARTITION OF b DEFAULT;
+    INSERT INTO b SELECT g, g FROM generate_series(1, 2000) g; ANALYZE;
+    CREATE TABLE want AS SELECT a.id, b.v FROM a LEFT JOIN b USING (id)]]
+  for _, join in ipairs { "a LEFT JOIN b", "b RIGHT JOIN a", "a FULL JOIN b" } do
+    local query = ('query = "SELECT a.id, b.v FROM %s ON a.id = b.id WHERE %%s", split_by = "b.id", ranges = %%d'):format(join)
+    assert_whole("want", nil, query:format("${range}", 1))
+    assert_whole("want", nil, query:format("${range}", 4))
+    assert_refused(query:format("b.id >= ${lo} AND b.id < ${hi}", 4), "an outer join gives no 'b.id'", "write ${range}")
+  end
+end
+
 -- ---- failures ----
 
 TestFailures = group()
