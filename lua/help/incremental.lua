@@ -62,7 +62,8 @@ There the values are all there is. One of two ways:
                        overlap comes again, so loads must merge; a row that turns up below it is skipped
     timestamptz        without an overlap: rows below the start of the oldest open transaction (and 5 s
                        old). Nothing is skipped, nothing doubled, if the server's clock sets the column in the
-                       transaction that writes the row (now(), clock_timestamp()); newer rows wait. PostgreSQL 10 and later
+                       transaction that writes the row (now(), clock_timestamp()); newer rows wait. PostgreSQL 10 and
+                       later
 
 A row without a value in the column would never come: it fails the extract.
 
