@@ -35,7 +35,9 @@ local function check_node(store, flow, nodes, name)
   for _, node in ipairs(nodes or {}) do
     if node.kind == "extract" then all[#all + 1] = node.name end
   end
-  for _, fact in ipairs(store:facts(flow)) do all[#all + 1] = fact.node end
+  for _, fact in ipairs(store:facts(flow)) do
+    if all[#all] ~= fact.node then all[#all + 1] = fact.node end -- they come by node
+  end
   for _, one in ipairs(all) do known = known or one == name end
   if known then return end
   errors.usage(("flow '%s' has no extract '%s'"):format(flow, name), suggest.hint(name, all, "extracts"))

@@ -5,6 +5,7 @@
 local errors = require "tidemill.error"
 local identifiers = require "tidemill.identifiers"
 local pg = require "pg"
+local suggest = require "tidemill.suggest"
 
 local column = {}
 
@@ -34,6 +35,16 @@ local function make(name, full_type, more)
   return self
 end
 
+local function unknown(conn, one, name)
+  local names = {}
+  for i, row in ipairs(conn:query("SELECT attname::text AS name FROM pg_attribute WHERE attrelid = $1::oid AND "
+      .. "attnum > 0 AND NOT attisdropped ORDER BY attnum", one.oid)) do
+    names[i] = row.name
+  end
+  refuse(("the watermark's column '%s' is not in %s.%s"):format(name, one.schema, one.name),
+    suggest.hint(identifiers.meaning(name), names, "columns"))
+end
+
 --- The column of a table. Raises usage if it has no such column.
 ---@param conn pg.Conn
 ---@param one extract.Relation
@@ -47,7 +58,7 @@ function column.of_table(conn, one, name)
           AND m.amname = 'btree') AS indexed
     FROM pg_attribute a WHERE a.attrelid = $1::oid AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped]],
     one.oid, identifiers.meaning(name))
-  if not row then refuse(("the watermark's column '%s' is not in %s.%s"):format(name, one.schema, one.name)) end
+  if not row then unknown(conn, one, name) end
   return make(name, row.type, { nullable = row.nullable, indexed = row.indexed })
 end
 
@@ -68,6 +79,19 @@ local WIDE = { smallint = "bigint", integer = "bigint", real = "double precision
 ---@param value string
 ---@return string
 function Column:literal(value) return ("%s::%s"):format(pg.quote_literal(value), WIDE[self.type] or self.type) end
+
+--- Raises usage for a text that is no value of the type; `from` says where it stands.
+---@param conn pg.Conn
+---@param value string
+---@param from string
+---@param hint? string
+function Column:check(conn, value, from, hint)
+  local tx <close> = conn:transaction()
+  local ok, raised = pcall(conn.value, conn, "SELECT " .. self:literal(value))
+  if ok then return tx:commit() end
+  if conn:state() == "broken" or errors.is(raised) and raised.kind == "canceled" then error(raised, 0) end
+  refuse(("%s is '%s', which is no %s, as '%s' is"):format(from, value, self.type, self.sql), hint)
+end
 
 --- The highest value of what stands behind FROM; nil if there is none. What is not a number is not counted.
 ---@param conn pg.Conn

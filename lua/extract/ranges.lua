@@ -243,7 +243,7 @@ local function fits_leaf(conn, selection, leaf)
 end
 
 -- The tables to read by pages, of which a condition may rule out some; or nil and why there are none. And whether
--- an index serves the condition.
+-- an index serves the condition, or nothing can meet it.
 local function leaves_of(conn, selection, one)
   local leaves, why = relation.leaves(conn, one)
   if not leaves or not selection.spec.where and not selection.predicate then return leaves, why, false end
@@ -254,7 +254,7 @@ local function leaves_of(conn, selection, one)
   if left[1] and not left[1].itself and not fits_leaf(conn, selection, left[1]) then
     return nil, "its condition names it by more than its own name"
   end
-  return left, nil, plan.indexed
+  return left, nil, plan.indexed or #left == 0
 end
 
 --- Divides what is to be read.
@@ -277,7 +277,8 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   local leaves, why, indexed = leaves_of(conn, selection, snap.relation)
   if leaves then
     local bytes = sum_of(leaves)
-    jobs = jobs or indexed and 1 or default_jobs(ctx, spec, bytes)
+    local few = indexed and selection.predicate and not spec.split_by -- an increment; `jobs` is for the first one
+    jobs = few and 1 or jobs or indexed and 1 or default_jobs(ctx, spec, bytes)
     if jobs > 1 or spec.split_by then return by_pages(leaves, jobs, spec.range_pages) end
     return whole(selection, not condition and bytes or nil)
   end

@@ -1,5 +1,6 @@
 --- What a named table is to an extract: whether it can be locked, and read page by page.
 
+local errors = require "tidemill.error"
 local pg = require "pg"
 
 local relation = {}
@@ -22,12 +23,18 @@ local LOOK = [[
     CASE WHEN c.relkind IN ('r', 'm') AND NOT c.relhassubclass AND %s THEN pg_table_size(c.oid) END AS bytes
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1::regclass]]
 
---- Looks a table up by the name that the flow gives it. Raises kind "not_found" if there is none.
+--- Looks a table up by the name that the flow gives it. Raises SQLSTATE 42P01 if there is none.
 ---@param conn pg.Conn
 ---@param name string
 ---@return extract.Relation
 function relation.look(conn, name)
-  local found = conn:one(LOOK:format(conn:flavor() == "postgresql" and "TRUE" or "FALSE"), name)
+  local ok, found = pcall(conn.one, conn, LOOK:format(conn:flavor() == "postgresql" and "TRUE" or "FALSE"), name)
+  if not ok then
+    if errors.is(found) and (found.code == "42P01" or found.code == "3F000") then
+      found.detail, found.hint = nil, "'table' wants its schema too, unless that is in the role's search_path"
+    end
+    error(found, 0)
+  end
   if found.bytes == pg.null then found.bytes = nil end
   return found
 end

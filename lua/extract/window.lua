@@ -153,6 +153,15 @@ local function appends(ctx)
   return #loads == 0
 end
 
+-- Where people have said that increments begin must be a value.
+local function check_start(self, conn)
+  if self.base and self.base.set then
+    self.column:check(conn, self.base.low, "the watermark that was set", self.command .. " --set VALUE")
+  elseif not self.base and self.spec.since then
+    self.column:check(conn, self.spec.since, "'since'")
+  end
+end
+
 -- What was kept must be of the same kind; the values of another column say nothing about this one.
 local function check_base(self, kind)
   local base = self.base
@@ -300,6 +309,7 @@ function Window:open(snap, query)
     self.column = column.of_query(conn:describe(query), spec.watermark.column)
   end
   self.kind = here and "rows" or "values"
+  check_start(self, conn)
   if here then by_rows(self, snap, here) else by_values(self, snap, why, foreign) end
   self.ctx:log("info", "%s%s", self.base and "increment" or "first increment: all rows",
     self.above and (", %s from %s on"):format(self.column.sql, self.above) or "")

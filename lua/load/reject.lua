@@ -109,18 +109,19 @@ local function sink_of(self, work)
   return self.sink
 end
 
-local function too_many(self, row, limit)
-  error(errors.new("data", ("%s bad, %s: object '%s', line %d: %s"):format(
-    self.count == 1 and "1 row is" or self.count .. " rows are", limit, row.object, row.line, row.message),
+-- `where` names the object, unless who catches it does.
+local function too_many(self, row, limit, where)
+  error(errors.new("data", ("%s bad, %s; the last: %sline %d: %s"):format(
+    self.count == 1 and "1 row is" or self.count .. " rows are", limit, where or "", row.line, row.message),
     { code = row.sqlstate, detail = row.detail, hint = "nothing was loaded; the log has the first ones" }), 0)
 end
 
 -- Whether there are more than the flow allows. The share is known once the manifest is.
-local function check_limits(self, work, row)
+local function check_limits(self, work, row, where)
   local max, percent, m = self.limits.max, self.limits.percent, work.src.manifest
-  if max and self.count > max then too_many(self, row, ("reject.max is %d"):format(max)) end
+  if max and self.count > max then too_many(self, row, ("reject.max is %d"):format(max), where) end
   if percent and m and self.count * 100 > percent * m.rows then
-    too_many(self, row, ("reject.percent is %s of %s"):format(percent, text.count(m.rows, "row")))
+    too_many(self, row, ("reject.percent is %s of %s"):format(percent, text.count(m.rows, "row")), where)
   end
 end
 
@@ -279,7 +280,7 @@ end
 ---@param work load.Work
 function Reject:commit(work)
   if self.count == 0 then return end
-  check_limits(self, work, self.last)
+  check_limits(self, work, self.last, ("object '%s', "):format(self.last.object))
   crash.point "load.reject.before"
   self.sink:finish()
   local objects = {}

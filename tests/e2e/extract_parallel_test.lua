@@ -448,7 +448,7 @@ function TestFailures.test_the_report_says_what_it_cost_the_source()
   local _, r = extract('table = "t", ' .. PAGES)
   lu.assertEquals(r.code, 0, r.all)
   r = l:run("show", "last")
-  lu.assertStrMatches(r.out, ".*out%d+, source: [%d.]+s in one snapshot, 3 sessions; meanwhile %d+ transactions? began.*")
+  lu.assertStrMatches(r.out, ".*out%d+, source: [%d.]+ m?s in one snapshot, 3 sessions; meanwhile %d+ transactions? began.*")
   lu.assertStrMatches(r.out, ".*out%d+, transfer: 3000 rows, .* read .*, .* stored in 3 objects.*")
   lu.assertNotStrContains(r.out, ".report =")
 end

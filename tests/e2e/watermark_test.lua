@@ -368,6 +368,33 @@ function TestValues.test_a_view_with_an_overlap_is_merged()
   source:exec "DROP TABLE base CASCADE"
 end
 
+function TestValues.test_an_increment_that_an_index_finds_is_read_by_one_session_into_one_object()
+  fresh("id bigint PRIMARY KEY, v text", "{ column = 'id', overlap = 10 }", "jobs = 2")
+  source:exec "INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, 30000) g"
+  source:exec "ANALYZE t"
+  lu.assertStrContains(run().all, "30000 rows in 2 objects")
+  source:exec "INSERT INTO t VALUES (30001, 'new')"
+  lu.assertStrContains(run().all, "1 row in 1 object")
+  lu.assertStrContains(run().all, "0 rows in 0 objects")
+  assert_same()
+end
+
+function TestValues.test_a_start_that_is_no_value_of_the_column_is_refused_by_name()
+  fresh("id bigint PRIMARY KEY, v text", "'id'", "since = 'abc'")
+  lu.assertStrContains(fails("run", "f.lua"), "'since' is 'abc', which is no bigint, as 'id' is")
+  lu.assertEquals(l:run("watermark", "f.lua", "x", "--set", "xyz").code, 0)
+  local all = fails("run", "f.lua")
+  lu.assertStrContains(all, "the watermark that was set is 'xyz', which is no bigint")
+  lu.assertStrContains(all, "hint: tidemill watermark lab x --set VALUE")
+end
+
+function TestValues.test_a_column_that_is_not_there_is_refused_with_its_neighbour()
+  fresh("id bigint PRIMARY KEY, stamp timestamptz", "'stmp'")
+  local all = fails("run", "f.lua")
+  lu.assertStrContains(all, "the watermark's column 'stmp' is not in public.t")
+  lu.assertStrContains(all, "did you mean 'stamp'?")
+end
+
 function TestValues.test_an_overlap_that_would_be_appended_twice_is_refused()
   fresh(EVENTS)
   local nodes = FLOW:gsub('table = "t"', 'query = "SELECT * FROM t"')
