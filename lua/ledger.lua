@@ -282,17 +282,18 @@ end
 ---@class ledger.Begun
 ---@field objects table<string, ledger.Object>  by key
 ---@field count integer
+---@field rows integer
 ---@field manifest? string  that they are of
 
 --- The pieces that were recorded, by any attempt.
 ---@param conn pg.Conn
 ---@return ledger.Begun
 function Claim:begun(conn)
-  local begun = { objects = {}, count = 0 }
+  local begun = { objects = {}, count = 0, rows = 0 }
   for row in conn:rows(("SELECT object, etag, row_count, coalesce(manifest, '') AS manifest FROM %s " ..
     "WHERE run_id = $1 AND node = $2 AND object <> ''"):format(NAME), self.who.run, self.who.node) do
     begun.objects[row.object] = { key = row.object, etag = row.etag, rows = row.row_count }
-    begun.count = begun.count + 1
+    begun.count, begun.rows = begun.count + 1, begun.rows + row.row_count
     begun.manifest = row.manifest ~= "" and row.manifest or begun.manifest
   end
   return begun

@@ -83,12 +83,22 @@ function apply.verify(work, conn, p)
   if scope then work.verify:target(work, conn, columns, scope) end
 end
 
+-- What came through all objects is what the manifest has: no object was left out or taken twice.
+local function check_rows(work)
+  local m, rejected = work.src.manifest, work.reject and work.reject.count or 0
+  local rows = work.rows + work.src.piece_rows + rejected
+  if rows == m.rows then return end
+  error(errors.new("integrity", ("%d rows were loaded%s, the manifest says %d"):format(rows,
+    rejected > 0 and (", %d of them rejected"):format(rejected) or "", m.rows)), 0)
+end
+
 --- Writes the ledger and commits.
 ---@param work load.Work
 ---@param conn pg.Conn
 ---@param tx pg.Tx
 ---@param objects boolean  those of the manifest get their rows now
 function apply.commit(work, conn, tx, objects)
+  check_rows(work)
   local m = work.src.manifest
   local rejects = work.reject
   if rejects then rejects:commit(work) end

@@ -28,6 +28,7 @@ source.GONE = setmetatable({}, { __name = "load.gone", __tostring = function() r
 ---@field store oss.Store
 ---@field prefix string   of the keys
 ---@field head table      columns and format of the objects
+---@field piece_rows integer  that attempts before have committed
 ---@field manifest? manifest.Manifest  once it is known: what was taken till then is in it as it was
 local Source = {}
 Source.__index = Source
@@ -82,6 +83,7 @@ local function settle(self, id)
   end
   if early < self.taken_count then return false end
   self.manifest, self.head, self.next_object, self.feed = m, m, m:objects(), nil
+  self.heard = {} -- what was told and not taken comes with the manifest
   return true
 end
 
@@ -135,7 +137,7 @@ function source.open(ctx, spec, begun)
   local store, prefix = ctx:location(spec.from)
   local self = setmetatable({ ctx = ctx, spec = spec, store = store, prefix = prefix, place = spec.from,
     feed = ctx.feed, heard = {}, opened = {}, taken = {}, taken_count = 0, pieces = begun.objects,
-    piece_count = begun.count }, Source)
+    piece_count = begun.count, piece_rows = begun.rows }, Source)
   while self.feed and not self.feed.head do hear(self, PATIENCE) end
   if self.feed then
     self.head = self.feed.head
@@ -148,7 +150,7 @@ end
 -- Takes the first object that is known and free.
 local function take(self)
   local object = first_of_feed(self) or not self.feed and first_of_manifest(self) or nil
-  if object and self.feed then -- a manifest gives each once
+  if object and self.feed then -- the manifest gives each once, without those taken here
     self.taken[object.key] = object
     self.taken_count = self.taken_count + 1
   end

@@ -205,6 +205,20 @@ function TestPipelined.test_nothing_is_published_before_the_manifest()
   end
 end
 
+function TestPipelined.test_objects_told_of_together_with_the_manifest_are_loaded_once()
+  for _, fields in ipairs(WAYS) do
+    local m, objects = prepare(fields)
+    db:exec "BEGIN; LOCK TABLE dst" -- every worker is busy while the rest is told
+    local one <close> = fed(fields, m, 1, { { objects = { objects[1] } }, { objects = { table.unpack(objects, 2) } },
+      { manifest = m.id } })
+    one:serve(0.7)
+    db:exec "COMMIT"
+    local result = one:finish()
+    lu.assertTrue(result.ok, result.error and result.error.message)
+    assert_each_once()
+  end
+end
+
 function TestPipelined.test_an_extract_that_goes_away_leaves_nothing_behind()
   for _, fields in ipairs(WAYS) do
     local m, objects, before = prepare(fields)
