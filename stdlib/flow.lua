@@ -141,7 +141,8 @@ local flow = {}
 ---@field where? string       of a table: only these rows, such as "day = '${day}'"
 ---@field to string           "connection:path/" in an object store
 ---@field jobs? integer       sessions that read at once, 1 to 16 (default 2 for a large table that can be
----read by pages, on two cores or more; else 1); see `tidemill help extracts`
+---read by pages, on two cores or more; else 1); an increment that an index finds is read by one. See `tidemill help
+---extracts`
 ---@field split_by? string    what divides the rows into ranges for the jobs: "ctid", a table's pages
 ---(PostgreSQL 14 and later), or a column of the table; of a query "table.column", which then has ${range} in its
 ---text, or ${lo} and ${hi} (default "ctid" where it is possible)

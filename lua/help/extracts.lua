@@ -44,9 +44,9 @@ Several sessions take ranges from one queue, each writes objects of its own. Wha
                            The column should be the first of an index: else each range reads the whole table
 
 Without split_by it is ctid where that is possible. Then two jobs are the default for a table from 64 MB on, if
-there are two cores and memory enough (--memory), and no index serves the condition. An increment that
-an index serves is read by one session, whatever `jobs` says. Partitions that `where` rules
-out are not read. Write times into it as ${variables}: now() differs by milliseconds from session to session.
+there are two cores and memory enough (--memory), and no index serves the condition. An increment that an index
+serves is read by one session, whatever `jobs` says. Partitions that `where` rules out are not read. Write times into
+it as ${variables}: now() differs by milliseconds from session to session.
 
 With jobs = N alone, a table that cannot be read by pages is divided by the first column of its primary key. A
 server of the Greenplum family shares no snapshot between sessions: there, jobs = 1; let its segments write

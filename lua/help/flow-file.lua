@@ -16,8 +16,8 @@ A flow file is a Lua file that returns one flow: a name, settings, and nodes.
       flow.load "in" { after = "out", from = "lake:orders/${day}/", on = "adbpg", into = "orders" },
     }
 
-`tidemill help flow` lists every field. Further topics: variables, schedules, policies,
-connections.
+`tidemill help flow` lists every field. Further topics: variables, schedules, policies, connections; for
+transfers extracts, loads, incremental, checks, exactly-once, formats, warehouse.
 
 ## Kinds of nodes
 
@@ -79,6 +79,7 @@ named with the node, `${node.rows}`:
     loop            rows, iterations           branch    result (true or false)
     check           passed, warned, failed, violations, report (JSON)
     shell           exit_code                  subflow   run_id, and all outputs of its nodes
+    load with reject: rejected, rejects (a manifest's id) as well
     wait_for        run_id and all outputs of the run; size, etag of an object; manifest, rows of an
                     extract; value of a query
 

@@ -46,6 +46,7 @@ a prepared transaction is open, there is no bound for one run: right, and slower
 A row that is updated comes again, unless it is below the bound. Let the load merge by key then. A load that appends
 gets every version: that is for tables that only grow. Deleted rows are not seen: mark them in a column
 (`delete_when` of the load), or replace the table now and then.
+A load that replaces all rows leaves those of the increment alone: that is for a table of changes.
 
 The numbers of transactions are those of one server. After a restore from a backup, or when a standby has taken over,
 the extract fails rather than guess; so it does, if a load appends, when the table was written anew (ALTER TABLE with

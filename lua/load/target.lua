@@ -78,7 +78,8 @@ local function missing(spec, source, name, names)
   local near = suggest.nearest(name, names)
   fail("data", ("table %s has no column '%s' for column '%s' of the objects"):format(spec.into, name, source),
     near and ("did you mean '%s'? map it: columns = { [%q] = %q }"):format(near, source, near)
-      or "the table has: " .. table.concat(names, ", "))
+      or ("the table has: %s; on_drift = \"add\" adds the column, \"ignore\" leaves it out"):format(
+        table.concat(names, ", ")))
 end
 
 -- Whether a merge wants a column only to decide by it.

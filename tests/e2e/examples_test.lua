@@ -107,16 +107,23 @@ function TestExamples.test_the_example_of_flow_is_valid_and_runs()
   for entry in lake:list {} do lake:delete(entry.key) end
 end
 
-function TestExamples.test_the_flow_of_the_readme_is_valid()
+-- The indented text that a section of the README begins with.
+local function code_of(section)
   local f <close> = assert(io.open "README.md")
-  local code = f:read "a":match "\n## A flow\n+(    .-)\n\n%S":gsub("%f[^\n\0]    ", "")
+  return (f:read "a":match("\n## " .. section .. "\n+(    .-)\n\n%S"):gsub("%f[^\n\0]    ", ""))
+end
+
+function TestExamples.test_the_flows_of_the_readme_are_valid()
   l:database("adbpg", os.getenv "TM_PG")
   l:lake("lake", "lab-examples")
   l:project()
-  l:write("f.lua", code)
-  local r = l:run("check", "f.lua")
-  lu.assertEquals(r.code, 0, r.all)
-  lu.assertStrContains(r.out, "is valid: 2 nodes")
+  for _, code in ipairs { code_of "A flow",
+      ('local flow = require "flow"\nreturn flow "f" {\n%s\n}'):format(code_of "Transfers") } do
+    l:write("f.lua", code)
+    local r = l:run("check", "f.lua")
+    lu.assertEquals(r.code, 0, r.all)
+    lu.assertStrContains(r.out, "is valid: 2 nodes")
+  end
 end
 
 os.exit(lu.LuaUnit.run())
