@@ -13,6 +13,7 @@
 
 local errors = require "tidemill.errors"
 local json = require "json"
+local watermark = require "tidemill.watermark"
 
 local drift = {}
 
@@ -106,7 +107,7 @@ local function settle(ctx, spec, selected, found)
   local message = ("the source's columns are not those of the last manifest: %s"):format(drift.say(found))
   if not spec.on_drift or spec.on_drift == "fail" then
     fail(message, ("on_drift = \"add\" takes new columns along, \"ignore\" leaves them out; to accept them once: "
-      .. "tidemill watermark '%s' '%s' --reset columns"):format(ctx.flow, ctx.node))
+      .. "%s --reset columns"):format(watermark.command(ctx.flow, ctx.node)))
   end
   ctx:log("warn", "%s", message)
   if spec.on_drift == "ignore" and #found.added > 0 then
