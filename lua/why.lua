@@ -135,7 +135,7 @@ function why.waits(store, run, limits)
     table.insert(out, 1, ("it is paused: tidemill resume %s"):format(run.id))
   elseif not run.runner then
     table.insert(out, 1, "its runner is gone; another takes it over" ..
-      (#store:servers() == 0 and ", but no 'tidemill serve' is live" or " soon"))
+      (#store:servers() == 0 and ", but no 'tidemill serve' is live: tidemill restore " .. run.id or " soon"))
   end
   return out
 end

@@ -1,10 +1,11 @@
 /*
 ** deal.c: a sink that deals slabs over a number of objects, which grow evenly
 **
-** Each sink (a port) belongs to one stream; what they share is counted by them. A slab goes to the
-** object with the fewest bytes that nobody writes to at the moment, and there are no more ports than
-** objects. The last port to finish completes the objects, by several threads, each of which takes
-** the next one that nobody has; the last port to end after a failure removes them.
+** Each sink (a port) belongs to one stream; what they share is counted by them. A slab goes
+** to the object with the fewest bytes that nobody writes to at the moment, and there are no
+** more ports than objects. The last port to finish completes the objects, by several threads,
+** each of which takes the next one that nobody has; the last port to end after a failure
+** removes them.
 */
 #include "oss/deal.h"
 

@@ -19,7 +19,8 @@
 struct tm_file_out {
   int dir, fd;
   char temporary[64], name[256];
-  bool nameless; /* the file has no name yet: the system removes it if nobody gives it one */
+  bool
+      nameless; /* the file has no name yet: the system removes it if nobody gives it one */
   int64_t size;
   uint64_t crc64;
 };

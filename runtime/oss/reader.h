@@ -26,9 +26,10 @@ struct tm_oss_reader_opts { /* NULL and zero mean the default */
 
 /*
 ** `store` must outlive the source; key and options are copied. Talks to the store at the
-** first read (unless `ahead`): a HEAD, then ranges; without HEAD if size and etag are given. Slabs hold up to 256 KiB and know no rows. Errors of
-** read: TM_ENOTFOUND, TM_EINTEGRITY (not what was promised, CRC differs), TM_ECONFLICT
-** (replaced while being read) and those of the store.
+** first read (unless `ahead`): a HEAD, then ranges; without HEAD if size and etag are
+** given. Slabs hold up to 256 KiB and know no rows. Errors of read: TM_ENOTFOUND,
+** TM_EINTEGRITY (not what was promised, CRC differs), TM_ECONFLICT (replaced while being
+** read) and those of the store.
 */
 struct tm_source *tm_oss_reader_open(struct tm_oss *store, const char *key,
                                      const struct tm_oss_reader_opts *opts,
