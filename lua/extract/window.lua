@@ -190,8 +190,8 @@ local function bound_of(self, conn)
   elseif base.low then
     value, sign = col:bound(conn, base.low, base.oldest, self.overlap), ">="
     if not value and col.kind == "time" then
-      self.ctx:log("warn", "the starts of all transactions could not be told when the last increment was taken: " ..
-        "this one reads all of the table (GRANT pg_read_all_stats to the role; no prepared transactions)")
+      self.ctx:log("warn", "no lower bound: which transactions were open at the last increment could not be " ..
+        "told (a standby, a prepared transaction, or a role without pg_read_all_stats)")
     end
   end
   if not value then return nil end

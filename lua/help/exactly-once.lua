@@ -36,6 +36,9 @@ attempt makes its own under its own name, so what an older one still writes goes
 
 A load beside its extract commits nothing before the manifest is there, and nothing that it does not list.
 
+An extract with a watermark begins where the last delivered one ended, and asks the ledger when nobody else
+knows whether that was delivered (`tidemill help incremental`).
+
 If the connection breaks while COMMIT is on its way, the ledger is asked what became of it.
 
 ## What the role needs

@@ -215,9 +215,9 @@ local function key_of(one) return one.run .. "\0" .. one.node end
 ---@return {busy: string?, busy_state: string?, left: tidemill.Left[]?, value: string?, saved_by: string?, own: string?}
 function facts:take_window(run, node, attempt, name, settled)
   return self.db:transaction(function()
-    self:check_claim(run)
     local flow = self.db:row("SELECT flow FROM runs WHERE id = ?", run).flow
-    self.db:mutex("tidemill windows " .. flow)
+    self.db:mutex("tidemill windows " .. flow) -- before any row: who waits for it must hold none that we want
+    self:check_claim(run)
     local others, known, left = windows_of_others(self, flow, run), {}, {}
     for _, one in ipairs(settled or {}) do known[key_of(one)] = one end
     for _, one in ipairs(others) do

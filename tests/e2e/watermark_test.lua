@@ -222,7 +222,9 @@ local WRITER = [[
 local function with_writers(changes, body)
   source:exec "DROP TABLE IF EXISTS ends; CREATE TABLE ends (i int)"
   l:write("writer.lua", WRITER)
-  local writers = {}
+  local writers <close> = setmetatable({}, { __close = function(list)
+    for _, one in ipairs(list) do one:close() end
+  end })
   for seed = 1, 4 do
     writers[seed] = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", l.dir .. "/writer.lua", source_url, tostring(seed),
       changes and "changes" or "inserts" } }
