@@ -9,11 +9,18 @@
 
 enum { TICK_MS = 1000 }; /* a wait looks at the tokens so often, should nobody wake it */
 
+struct idle { /* at the start of memory that was released */
+  struct idle *next;
+  size_t bytes;
+};
+
 struct tm_oss_budget {
   size_t total;
-  pthread_mutex_t lock; /* guards used */
+  pthread_mutex_t lock; /* guards what follows */
   pthread_cond_t freed;
   size_t used;
+  size_t made;               /* bytes of memory, lent or idle */
+  struct idle *first, **end; /* idle memory, from what was released first */
 };
 
 struct tm_oss_budget *tm_oss_budget_new(size_t bytes, struct tm_error *err)
@@ -24,6 +31,7 @@ struct tm_oss_budget *tm_oss_budget_new(size_t bytes, struct tm_error *err)
     return NULL;
   }
   b->total = bytes;
+  b->end = &b->first;
   pthread_condattr_t attr;
   pthread_condattr_init(&attr);
   pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -37,6 +45,10 @@ void tm_oss_budget_free(struct tm_oss_budget *budget)
 {
   if (budget == NULL)
     return;
+  for (struct idle *i = budget->first, *next; i != NULL; i = next) {
+    next = i->next;
+    free(i);
+  }
   pthread_mutex_destroy(&budget->lock);
   pthread_cond_destroy(&budget->freed);
   free(budget);
@@ -89,5 +101,51 @@ void tm_oss_budget_give(struct tm_oss_budget *b, size_t bytes)
   pthread_mutex_lock(&b->lock);
   b->used -= bytes;
   pthread_cond_broadcast(&b->freed);
+  pthread_mutex_unlock(&b->lock);
+}
+
+/* A share may be smaller than what an idle one is linked by. */
+static size_t memory_size(size_t bytes)
+{
+  return bytes > sizeof(struct idle) ? bytes : sizeof(struct idle);
+}
+
+/* Takes what was released first off the list. The lock is held. */
+static struct idle *oldest(struct tm_oss_budget *b)
+{
+  struct idle *i = b->first;
+  b->first = i->next;
+  if (b->first == NULL)
+    b->end = &b->first;
+  return i;
+}
+
+void *tm_oss_budget_memory(struct tm_oss_budget *b, size_t bytes)
+{
+  size_t size = memory_size(bytes);
+  void *memory = NULL;
+  pthread_mutex_lock(&b->lock);
+  while (memory == NULL && b->first != NULL && b->made + size > b->total) {
+    struct idle *i = oldest(b);
+    if (i->bytes == size) {
+      memory = i;
+    } else { /* parts have grown */
+      b->made -= i->bytes;
+      free(i);
+    }
+  }
+  if (memory == NULL && (memory = malloc(size)) != NULL)
+    b->made += size;
+  pthread_mutex_unlock(&b->lock);
+  return memory;
+}
+
+void tm_oss_budget_release(struct tm_oss_budget *b, void *memory, size_t bytes)
+{
+  struct idle *i = memory;
+  pthread_mutex_lock(&b->lock);
+  *i = (struct idle){.bytes = memory_size(bytes)};
+  *b->end = i;
+  b->end = &i->next;
   pthread_mutex_unlock(&b->lock);
 }

@@ -26,4 +26,12 @@ bool tm_oss_budget_try(struct tm_oss_budget *budget, size_t bytes) TM_MUSTCHECK;
 /* Gives a share back. */
 void tm_oss_budget_give(struct tm_oss_budget *budget, size_t bytes);
 
+/*
+** Memory for a share that was taken, to be given back by tm_oss_budget_release. While the whole
+** has not been made yet it is new, then what was released longest ago: so what is resident does
+** not depend on how many shares happened to be out at one time. NULL: out of memory.
+*/
+void *tm_oss_budget_memory(struct tm_oss_budget *budget, size_t bytes) TM_MUSTCHECK;
+void tm_oss_budget_release(struct tm_oss_budget *budget, void *memory, size_t bytes);
+
 #endif

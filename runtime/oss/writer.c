@@ -35,7 +35,7 @@ struct job { /* a part on its way */
   int number;
   size_t len, cap;
   uint64_t crc64; /* of bytes, taken while they are in the cache */
-  char bytes[];
+  char *bytes;    /* the budget's */
 };
 
 struct writer {
@@ -94,6 +94,7 @@ static void job_free(struct writer *w, struct job *j)
 {
   if (j == NULL)
     return;
+  tm_oss_budget_release(w->budget, j->bytes, j->cap);
   tm_oss_budget_give(w->budget, j->cap);
   free(j);
 }
@@ -168,12 +169,17 @@ static bool begin_part(struct writer *w, struct tm_error *err)
       tm_error_set(err, TM_ECANCELED, "cancelled");
     return false;
   }
-  w->filling = malloc(sizeof *w->filling + size);
-  if (w->filling == NULL) {
+  struct job *j = calloc(1, sizeof *j);
+  if (j != NULL)
+    j->bytes = tm_oss_budget_memory(w->budget, size);
+  if (j == NULL || j->bytes == NULL) {
+    free(j);
     tm_oss_budget_give(w->budget, size);
     return out_of_memory(err);
   }
-  *w->filling = (struct job){.number = ++w->parts, .cap = size};
+  j->number = ++w->parts;
+  j->cap = size;
+  w->filling = j;
   return true;
 }
 

@@ -14,7 +14,7 @@ local FEW, MANY, MEMORY, BOUND = 200000, 800000, "48M", 64 << 20
 if FULL then FEW, MANY, MEMORY, BOUND = 1000000, 50000000, "96M", 96 << 20 end
 
 local EXTRACT = 'flow.extract "out" { from = "rds", table = "many", to = "lake:many/", format = "text", jobs = %d, ' ..
-  'compress = "%s" },'
+  'compress = "%s", object_size = "16MB" },'
 local LOAD = 'flow.load "in" { from = "lake:many/", on = "adbpg", into = "many", jobs = %d, %s },'
 
 local l, rds, adbpg
