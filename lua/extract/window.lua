@@ -86,14 +86,16 @@ end
 
 -- ---- before the snapshot ----
 
--- The start of the oldest transaction that may write here, and whether all are known.
+-- The start of the oldest transaction that may write here, and whether all are known. A session that this role may
+-- not look at has no type; those of the server's own have no user.
 local SESSIONS = [[
   SELECT least(min(xact_start), clock_timestamp() - interval '5 seconds')::text AS oldest,
-    bool_or(backend_type = 'client backend' AND coalesce(state, 'disabled') = 'disabled'
+    bool_or(backend_type IS NULL OR backend_type = 'client backend' AND coalesce(state, 'disabled') = 'disabled'
       OR backend_type <> 'client backend' AND usename IS DISTINCT FROM current_user AND NOT %s)
     OR EXISTS (SELECT FROM pg_prepared_xacts WHERE database = current_database()) OR pg_is_in_recovery() AS unknown
   FROM pg_stat_activity WHERE datname = current_database()
-    AND backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker')]]
+    AND CASE WHEN backend_type IS NULL THEN usename IS NOT NULL
+      ELSE backend_type NOT IN ('autovacuum worker', 'walsender', 'parallel worker') END]]
 local SEES_ALL = "pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 
 -- The oldest transaction's start; nil if it cannot be told.

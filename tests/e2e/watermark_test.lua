@@ -357,6 +357,25 @@ function TestValues.test_a_query_waits_for_open_transactions()
   lu.assertEquals(ids(), "1 2 3")
 end
 
+function TestValues.test_a_role_that_does_not_see_the_sessions_of_others_takes_nothing_for_granted()
+  fresh("id bigint PRIMARY KEY, v text, at timestamptz DEFAULT now()", "'at'")
+  l:flow("f.lua", FLOW:gsub('table = "t"', 'query = "SELECT id, v, at FROM t"'):format("q", "'at'", "", "q", ""))
+  source:exec [[DROP ROLE IF EXISTS lab_plain; CREATE ROLE lab_plain LOGIN PASSWORD 'plain'; GRANT SELECT ON t TO lab_plain;
+    INSERT INTO t VALUES (1, 'a', now() - interval '1 minute')]]
+  local all = l.env.LAB_RDS
+  l.env.LAB_RDS = all:gsub("://[^@]*@", "://lab_plain:plain@")
+  local late <close>, tx = writer()
+  late:exec "INSERT INTO t VALUES (2, 'late', now() - interval '30 seconds')"
+  local told = fails("run", "f.lua")
+  source:exec "GRANT pg_read_all_stats TO lab_plain"
+  run()
+  tx:commit()
+  l.env.LAB_RDS = all
+  source:exec "DROP OWNED BY lab_plain; DROP ROLE lab_plain"
+  lu.assertStrContains(told, "the start of the oldest open transaction cannot be told")
+  lu.assertEquals(ids(), "1")
+end
+
 function TestValues.test_a_view_with_an_overlap_is_merged()
   fresh("id bigint PRIMARY KEY, v text, n int", "{ column = 'n', overlap = 10 }", "", "mode = 'merge', keys = { 'id' }")
   source:exec "ALTER TABLE t RENAME TO base; CREATE VIEW t AS SELECT * FROM base; INSERT INTO base VALUES (1, 'a', 100)"
