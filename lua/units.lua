@@ -56,6 +56,16 @@ function units.size(value)
   return n and n > 0 and n or nil
 end
 
+--- A size as `units.size` reads it, exactly: 41943040 -> "40MB".
+---@param bytes integer
+---@return string
+function units.show_setting(bytes)
+  for _, unit in ipairs { "G", "M", "K" } do
+    if bytes % BYTES[unit] == 0 then return ("%d%sB"):format(bytes // BYTES[unit], unit) end
+  end
+  return ("%d"):format(bytes)
+end
+
 --- Milliseconds that something took: 12 -> "12 ms", 1234 -> "1.2 s", 75000 -> "1m15s".
 ---@param ms number
 ---@return string

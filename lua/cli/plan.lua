@@ -95,12 +95,13 @@ local function dedented(text)
   return lines
 end
 
--- A duration or a size as people write it.
+-- A duration or a size as people write it; a table made from the data alone.
 local function shown_quantity(field, value)
   local kind = field and field.type
   if kind == "duration" then return units.show_duration(value) end
-  if kind == "size" then return units.show_size(value) end
-  return kind == "rate" and units.show_size(value) .. "/s" or value
+  if kind == "size" then return units.show_setting(value) end
+  if kind == "create" and type(value) == "table" and next(value) == nil then return true end
+  return kind == "rate" and units.show_setting(value) .. "/s" or value
 end
 
 local function add_line(out, name, text)
@@ -178,9 +179,10 @@ local function add_node(out, i, node, model)
   for _, name in ipairs(suggest.keys(node.spec)) do
     local value = node.spec[name]
     local default = declared[name] and declared[name].default
-    local empty = type(value) == "table" and next(value) == nil
+    local shown = shown_quantity(declared[name], value)
+    local empty = type(shown) == "table" and next(shown) == nil
     if not seen[name] and not HIDDEN[name] and not empty and (default == nil or default ~= value) then
-      add_field(out, name, shown_quantity(declared[name], value))
+      add_field(out, name, shown)
     end
   end
 end

@@ -129,6 +129,15 @@ function TestShown.test_policies_of_flow_and_nodes()
     "${a.rows} = not known yet  (output of 'a')", "${a.status} = not known yet  (state of 'a')" })
 end
 
+function TestShown.test_sizes_and_times_of_transfers_are_shown_as_they_are_written()
+  assert_lines(shown [[
+    flow.extract "out" { from = "rds", table = "t", to = "lake:x/", max_rate = "40MB", max_snapshot_age = "90m",
+      object_size = "1500KB" },
+    flow.load "in" { after = "out", from = "lake:x/", on = "adbpg", into = "t", create = true },]], {
+    "max_rate     40MB/s", "max_snapshot_age 1h 30m", "object_size  1500KB", "pipeline     takes objects while 'out' runs",
+    "create       true" })
+end
+
 function TestShown.test_schedules_of_every_kind()
   for text, line in pairs { ['{ every = "15m" }'] = "every 15m 00s, next 2026-01-02 03:15:00 UTC",
     ['{ at = "2026-02-01" }'] = "once, at 2026-02-01 00:00:00 +00:00, next 2026-02-01 00:00:00 UTC",

@@ -52,6 +52,13 @@ function TestUnits.test_sizes_are_bytes()
   for _, bad in ipairs { "", "0", "-1", "big", "5XB", 0, -5, 1.5, false } do lu.assertNil(units.size(bad), tostring(bad)) end
 end
 
+function TestUnits.test_sizes_of_settings_are_shown_as_they_are_read()
+  for text, bytes in pairs { ["40MB"] = 40 << 20, ["3GB"] = 3 << 30, ["1025KB"] = 1025 << 10, ["1000"] = 1000 } do
+    lu.assertEquals(units.show_setting(bytes), text)
+    lu.assertEquals(units.size(text), bytes)
+  end
+end
+
 function TestUnits.test_durations_are_shown_for_people()
   for seconds, text in pairs { [0.25] = "0.25s", [12.7] = "12s", [65] = "1m 05s", [3700] = "1h 01m", [90000] = "1d 01h" } do
     lu.assertEquals(units.show_duration(seconds), text)
