@@ -71,7 +71,7 @@ local function refuse(message, hint)
 end
 
 local VOLATILE = "a query that gives other rows each time it is read, as with random(), clock_timestamp() or "
-  .. "LIMIT without ORDER BY, cannot be verified"
+  .. "LIMIT without ORDER BY, cannot be verified; nor a table to which a partition is attached meanwhile: run it again"
 
 --- Compares, in the snapshot, when all rows are read. Raises kind "integrity".
 ---@param work extract.Work

@@ -202,6 +202,16 @@ local function bound_of(self, conn)
   return col.nullable and ("(%s OR %s IS NULL)"):format(sql, col.sql) or sql
 end
 
+-- That rows are of the tables that were looked at: a partition which is attached from now on is read too, though the
+-- snapshot is older, and counts as new next time. Nil of a table without any.
+local function only(here, relation)
+  local oids = {}
+  for oid in pairs(here.leaves) do oids[#oids + 1] = oid end
+  if relation.kind ~= "p" and #oids < 2 then return nil end
+  table.sort(oids)
+  return #oids > 0 and ("tableoid IN (%s)"):format(table.concat(oids, ", ")) or "FALSE"
+end
+
 local function by_rows(self, snap, here)
   local conn, base = snap.conn, self.base and self.base.seen
   local _, next_xid, running = xids.parse(snap.text)
@@ -230,13 +240,16 @@ local function by_rows(self, snap, here)
     parts[1] = ("(%s OR tableoid IN (%s) AND %s)"):format(parts[1], table.concat(new, ", "),
       xids.condition(xids.news(self.seen), next_xid, version))
   end
-  parts[2] = bound_of(self, conn)
+  if self.own and self.own.leaves then here = { table = here.table, leaves = self.own.leaves } end
+  local bound = bound_of(self, conn)
+  parts[#parts + 1] = bound
+  parts[#parts + 1] = only(here, snap.relation)
   self.predicate = table.concat(parts, " AND ")
   self.next_xid, self.here = next_xid, here
   if self.column.indexed or self.column:has_bound(self.overlap) then
     self.high = self.own and self.own.low or self.column:highest(conn, self.spec.table)
   end
-  if base and next_xid >= 1 << 32 and not parts[2] then
+  if base and next_xid >= 1 << 32 and not bound then
     self.ctx:log("warn", "the server has had more than 2^32 transactions: rows as old as that may come again, " ..
       "unless the watermark has an overlap")
   end

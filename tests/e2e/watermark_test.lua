@@ -308,6 +308,25 @@ function TestTables.test_partitions_come_and_go()
   assert_same()
 end
 
+function TestTables.test_a_partition_attached_while_an_increment_is_read_comes_with_the_next()
+  fresh("id bigint, v text, at timestamptz DEFAULT now()", "'at'", "split_by = 'id', ranges = 4, max_rate = '2MB'")
+  source:exec [[DROP TABLE t; CREATE TABLE t (id bigint, v text, at timestamptz DEFAULT now()) PARTITION BY RANGE (id);
+    CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10000); ANALYZE;
+    INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 4000) g; ANALYZE t;
+    CREATE TABLE late (LIKE t INCLUDING ALL); INSERT INTO late SELECT g, 'y' FROM generate_series(10001, 10100) g]]
+  local slow <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "null",
+    stderr = "null" }
+  local READS = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY (SELECT%'"
+  for _ = 1, 500 do
+    if source:value(READS) > 0 then break end
+    proc.poll({}, 0.02)
+  end
+  source:exec "ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (10000) TO (20000)"
+  lu.assertEquals(slow:wait(60).code, 0)
+  run()
+  lu.assertEquals(target:value "SELECT count(*) || ' ' || count(DISTINCT id) FROM t", "4100 4100")
+end
+
 function TestTables.test_a_table_that_was_written_anew_is_not_appended_once_more()
   fresh(EVENTS)
   source:exec "INSERT INTO t VALUES (1, 'a'), (2, 'b')"
