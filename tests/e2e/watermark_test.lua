@@ -309,10 +309,10 @@ function TestTables.test_partitions_come_and_go()
 end
 
 function TestTables.test_a_partition_attached_while_an_increment_is_read_comes_with_the_next()
-  fresh("id bigint, v text, at timestamptz DEFAULT now()", "'at'", "split_by = 'id', ranges = 4, max_rate = '2MB'")
+  fresh("id bigint, v text, at timestamptz DEFAULT now()", "'at'", "split_by = 'id', ranges = 4, max_rate = '6MB'")
   source:exec [[DROP TABLE t; CREATE TABLE t (id bigint, v text, at timestamptz DEFAULT now()) PARTITION BY RANGE (id);
     CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10000); ANALYZE;
-    INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 4000) g; ANALYZE t;
+    INSERT INTO t SELECT g, repeat('x', 3000) FROM generate_series(1, 4000) g; ANALYZE t;
     CREATE TABLE late (LIKE t INCLUDING ALL); INSERT INTO late SELECT g, 'y' FROM generate_series(10001, 10100) g]]
   local slow <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "null",
     stderr = "null" }
