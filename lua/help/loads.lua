@@ -34,7 +34,8 @@ lack are left as they are.
     delete_when = "op = 'D'"      such a row, if it is the last of its key, deletes it
 
 A column that only `delete_when` or `order_by` name need not be in the table. The keys want a unique index: it makes
-the merge fast, and keeps other writers from adding a key twice; without one there is a warning.
+the merge fast, and keeps other writers from adding a key twice; without one there is a warning. A table that `create`
+makes has them as its primary key.
 
 While rows are replaced or merged other writers of the table wait (readers do not). Loads of several days by
 replace_where go side by side; two of the same condition take turns.

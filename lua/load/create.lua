@@ -132,15 +132,15 @@ local function check_names(options, names, keys)
   local function check(field, list)
     for _, name in ipairs(list or {}) do
       if not has[name] then
-        errors.usage(("'create': '%s' names column '%s', which the table would not have"):format(field, name),
+        errors.usage(("%s names column '%s', which the table would not have"):format(field, name),
           suggest.hint(name, names, "columns"))
       end
     end
   end
-  check("columns", suggest.keys(options.columns or {}))
-  check("keys", keys)
-  check("primary_key", options.primary_key or nil)
-  check("distributed_by", type(options.distributed_by) == "table" and options.distributed_by or nil)
+  check("'create': 'columns'", suggest.keys(options.columns or {}))
+  check("'keys'", keys)
+  check("'create': 'primary_key'", options.primary_key or nil)
+  check("'create': 'distributed_by'", type(options.distributed_by) == "table" and options.distributed_by or nil)
 end
 
 local function quoted(list)

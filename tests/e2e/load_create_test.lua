@@ -6,6 +6,7 @@ local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
 local manifest = require "tidemill.manifest"
+local pg = require "pg"
 
 local l, rds, dw, lake
 
@@ -79,6 +80,28 @@ function TestCreate.test_a_schema_is_made_too_and_names_are_as_the_flow_writes_t
   lu.assertEquals(dw:value "SELECT count(*) FROM mart.orders", 100)
   lu.assertEquals(run '\\"Big Mart\\".\\"Orders\\"'.code, 0)
   lu.assertEquals(dw:value 'SELECT count(*) FROM "Big Mart"."Orders"', 100)
+end
+
+function TestCreate.test_the_keys_of_a_merge_are_the_primary_key_of_the_table_unless_it_shall_have_none()
+  local merge, told = "mode = 'merge', keys = { 'id', 'code' }, create = %s", "no unique index"
+  local function key_of(into)
+    return dw:value("SELECT string_agg(pg_get_constraintdef(oid), ',') FROM pg_constraint WHERE conrelid = $1::regclass",
+      into)
+  end
+  for _ = 1, 2 do
+    local r = run("dst", merge:format "true")
+    lu.assertEquals(r.code, 0, r.all)
+    lu.assertNotStrContains(r.all, told)
+  end
+  lu.assertEquals(key_of "dst", "PRIMARY KEY (id, code)")
+  lu.assertStrContains(run("bare", merge:format "{ primary_key = false }").all, told)
+  lu.assertEquals(key_of "bare", pg.null)
+end
+
+function TestCreate.test_a_key_that_the_table_would_not_have_makes_no_table()
+  local r = run("dst", "mode = 'merge', keys = 'ID', create = true")
+  lu.assertStrContains(r.all, "'keys' names column 'ID', which the table would not have")
+  lu.assertEquals(dw:value "SELECT to_regclass('dst') IS NULL", true)
 end
 
 function TestCreate.test_a_table_that_is_there_is_left_as_it_is()
