@@ -254,6 +254,10 @@ static bool add_settings(struct tm_buffer *sql, const struct tm_pg_opts *opts,
     ok = ok && tm_buffer_addf(sql, "SET statement_timeout TO %lld;", (long long)limit);
   if (opts->data && version >= 90600)
     ok = ok && tm_buffer_adds(sql, "SET idle_in_transaction_session_timeout TO 0;");
+  if (opts->data && version >= 140000) /* a load waits for its extract between objects */
+    ok = ok && tm_buffer_adds(sql, "SET idle_session_timeout TO 0;");
+  if (opts->data && version >= 170000)
+    ok = ok && tm_buffer_adds(sql, "SET transaction_timeout TO 0;");
   if (opts->data && version >= 90500) /* rather an error than rows that are missing */
     ok = ok && tm_buffer_adds(sql, "SET row_security TO off;");
   if (opts->read_only)

@@ -80,7 +80,9 @@ function TestWays.test_the_session_is_set_up()
 end
 
 function TestWays.test_options_reach_the_session()
-  local c <close> = pg.connect(URI, {
+  local limited = URI .. (URI:find("?", 1, true) and "&" or "?")
+    .. "options=-cidle_session_timeout%3D90s%20-cidle_in_transaction_session_timeout%3D90s"
+  local c <close> = pg.connect(limited, {
     application_name = "tidemill f/1/n", session = "data", read_only = true, timezone = "Asia/Shanghai",
     statement_timeout = 90,
   })
@@ -88,6 +90,7 @@ function TestWays.test_options_reach_the_session()
   lu.assertEquals(show "application_name", "tidemill f/1/n")
   lu.assertEquals(show "row_security", "off")
   lu.assertEquals(show "idle_in_transaction_session_timeout", "0")
+  if c:server_version() >= 140000 then lu.assertEquals(show "idle_session_timeout", "0") end
   lu.assertEquals(show "default_transaction_read_only", "on")
   lu.assertEquals(show "TimeZone", "Asia/Shanghai")
   lu.assertEquals(show "statement_timeout", "90s")
