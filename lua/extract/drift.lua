@@ -75,8 +75,7 @@ end
 
 -- What the flow says it reads, with its variables as they are written.
 local function subject(ctx)
-  local node = ctx.model and ctx.model.by_name and ctx.model.by_name[ctx.node]
-  local spec = node and node.spec or {}
+  local spec = ctx.model.by_name[ctx.node].spec
   return spec.query or spec.table or ""
 end
 

@@ -47,7 +47,7 @@ end
 local function manifest_of_run(ctx, spec)
   local found = {} -- by the kind of node
   for name, outputs in pairs(ctx.upstream or {}) do
-    local node = ctx.plan and ctx.plan.by_name and ctx.plan.by_name[name]
+    local node = ctx.plan.by_name[name]
     local place, id
     if node then place, id = place_of(node, outputs) end
     if id and place == spec.from:gsub("/$", "") then
