@@ -5,8 +5,10 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <time.h>
 
+enum { MAPPED = 1 << 20 }; /* bytes from which on memory comes from the system itself */
 enum { TICK_MS = 1000 }; /* a wait looks at the tokens so often, should nobody wake it */
 
 struct idle { /* at the start of memory that was released */
@@ -22,6 +24,31 @@ struct tm_oss_budget {
   size_t made;               /* bytes of memory, lent or idle */
   struct idle *first, **end; /* idle memory, from what was released first */
 };
+
+/* A share may be smaller than what an idle one is linked by. */
+static size_t memory_size(size_t bytes)
+{
+  return bytes > sizeof(struct idle) ? bytes : sizeof(struct idle);
+}
+
+/* Whole parts are mapped, so that they go back to the system when the budget does: between the
+** small pieces of many threads malloc would keep them for long. */
+static void *make(size_t bytes)
+{
+  if (bytes < MAPPED)
+    return malloc(bytes);
+  void *memory =
+      mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return memory != MAP_FAILED ? memory : NULL;
+}
+
+static void unmake(void *memory, size_t bytes)
+{
+  if (bytes < MAPPED)
+    free(memory);
+  else
+    munmap(memory, bytes);
+}
 
 struct tm_oss_budget *tm_oss_budget_new(size_t bytes, struct tm_error *err)
 {
@@ -47,7 +74,7 @@ void tm_oss_budget_free(struct tm_oss_budget *budget)
     return;
   for (struct idle *i = budget->first, *next; i != NULL; i = next) {
     next = i->next;
-    free(i);
+    unmake(i, i->bytes);
   }
   pthread_mutex_destroy(&budget->lock);
   pthread_cond_destroy(&budget->freed);
@@ -104,12 +131,6 @@ void tm_oss_budget_give(struct tm_oss_budget *b, size_t bytes)
   pthread_mutex_unlock(&b->lock);
 }
 
-/* A share may be smaller than what an idle one is linked by. */
-static size_t memory_size(size_t bytes)
-{
-  return bytes > sizeof(struct idle) ? bytes : sizeof(struct idle);
-}
-
 /* Takes what was released first off the list. The lock is held. */
 static struct idle *oldest(struct tm_oss_budget *b)
 {
@@ -131,10 +152,10 @@ void *tm_oss_budget_memory(struct tm_oss_budget *b, size_t bytes)
       memory = i;
     } else { /* parts have grown */
       b->made -= i->bytes;
-      free(i);
+      unmake(i, i->bytes);
     }
   }
-  if (memory == NULL && (memory = malloc(size)) != NULL)
+  if (memory == NULL && (memory = make(size)) != NULL)
     b->made += size;
   pthread_mutex_unlock(&b->lock);
   return memory;

@@ -277,7 +277,8 @@ end
 local function extract_with(put, before)
   local manifest = require "tidemill.manifest"
   local write, store, outputs, keys = manifest.write, l:lake("late", "lab-late"), {}, {}
-  local ctx = { flow = "f", node = "out", run_id = "r", attempt = 1, business = 0, timezone = "UTC" }
+  local ctx = { flow = "f", node = "out", run_id = "r", attempt = 1, business = 0, timezone = "UTC",
+    model = { by_name = { out = { spec = { table = "src" } } } } }
   function ctx.location() return store, "d/" end
   function ctx.postgres() return pg.connect(url) end
   function ctx.progress() end
