@@ -312,7 +312,8 @@ function TestCost.test_nothing_is_left_in_the_backend()
   local before = { fdw.entries(pid, "fd"), fdw.entries(pid, "task"), fdw.status(pid, "RssAnon") }
   for _ = 1, 15 do use() end
   local after = { fdw.entries(pid, "fd"), fdw.entries(pid, "task"), fdw.status(pid, "RssAnon") }
-  lu.assertTrue(after[1] <= before[1] + 2, ("%d descriptors, %d before"):format(after[1], before[1]))
+  -- How many connections are kept is as many as were used at one time; a leak would be one of each round.
+  lu.assertTrue(after[1] <= before[1] + 8, ("%d descriptors, %d before"):format(after[1], before[1]))
   lu.assertEquals(after[2], before[2])
   local most = fdw.SLOW > 1 and 512 or 24 -- MB; a sanitizer keeps what is freed
   lu.assertTrue(after[3] - before[3] < most << 10, ("%d kB more"):format(after[3] - before[3]))
