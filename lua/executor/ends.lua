@@ -143,7 +143,8 @@ function ends.fail(ex, record, err, status, final)
   err.node, err.attempt = record.name, record.attempt
   local delay, reason
   if not final then delay, reason = retry_delay(ex, record, err) end
-  local canceled = err.kind == "canceled"
+  -- What nobody here cancelled has failed: a query may have been cancelled at the server.
+  local canceled = err.kind == "canceled" and (record.cancel or ex.stopping) ~= nil
   local state = delay and "retrying" or canceled and "canceled" or "failed"
   local what = ended(record, status, canceled and "canceled" or "failed", state)
   what.error, what.message = err, err.message

@@ -86,6 +86,14 @@ function TestExecutor.test_stop_cancels_running_nodes()
   lu.assertStrContains(w:decisions(w.run), "upstream node 'b' was cancelled")
 end
 
+function TestExecutor.test_a_cancel_that_nobody_here_asked_for_is_a_failure()
+  local w = new_world({ { name = "a", retries = 1 }, { name = "b", after = { "a" } } },
+    { a = fails("canceled", "canceling statement due to user request") })
+  local result = go(w)
+  lu.assertEquals({ result.state, result.message }, { "failed", "node 'a' failed" })
+  lu.assertEquals(w:states(w.run), { a = "failed", b = "skipped" })
+end
+
 function TestExecutor.test_continue_goes_on_with_other_branches()
   local w = four "continue"
   lu.assertEquals(go(w).state, "failed")
