@@ -241,8 +241,9 @@ end
 local function next_chunk(chunks, job)
   while true do
     local ok, count, state = pcall(chunks.next, chunks)
-    if not ok then
-      if job:done() then job:join() end -- has more to say
+    if not ok then -- the stream's own error says why it gave the chunks up
+      if errors.is(count) and count.kind == "canceled" then crew.await(job) end
+      if job:done() then job:join() end
       error(count, 0)
     end
     if count or state == "end" then return count end
