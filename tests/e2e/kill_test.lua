@@ -5,7 +5,7 @@
 --- nothing is done twice.
 ---
 --- A flow of five nodes fires every second: SQL that is exactly_once, an extract, a load, more
---- SQL. Its runners and their node processes are killed 15 times on each store, 100 times with
+--- SQL. Its runners and their node processes are killed 9 times on each store, 100 times with
 --- TM_SCALE=full (200 in all), 6 times under a sanitizer; where two runners share a store, some are
 --- stopped instead, with their nodes or without, until the other has taken over, and then go on. After that the ledger of firing times
 --- must have no hole, every run must end, and the tables must hold the work of each run once.
@@ -19,7 +19,7 @@ local state = require "tidemill.state"
 
 local BIN = assert(os.getenv "TM_BIN")
 local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 4 or 1
-local KILLS = os.getenv "TM_SCALE" == "full" and 100 or SLOW > 1 and 6 or 15
+local KILLS = os.getenv "TM_SCALE" == "full" and 100 or SLOW > 1 and 6 or 9
 local ROWS = 2000
 local LEASE_MS = 4000
 
