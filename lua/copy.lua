@@ -1,6 +1,7 @@
 --- COPY options and pieces of a transfer that extract and load share.
 
 local pg = require "pg"
+local zip = require "zip"
 
 local copy = {}
 
@@ -42,6 +43,16 @@ function copy.format_of(spec)
   format.compress = spec.compress or "none"
   format.header = spec.header or nil
   return format
+end
+
+local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
+
+--- The stage that undoes the compression of objects; nil if they have none.
+---@param format table  of the manifest
+---@return stream.Stage?
+function copy.unzip(format)
+  if format.compress == "none" then return nil end
+  return zip[DECOMPRESS[format.compress]]()
 end
 
 return copy

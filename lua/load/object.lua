@@ -10,11 +10,8 @@ local crew = require "tidemill.load.crew"
 local errors = require "tidemill.errors"
 local stream = require "stream"
 local text = require "tidemill.text"
-local zip = require "zip"
 
 local object = {}
-
-local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 
 --- The COPY command for objects of this form.
 ---@param into string  the table, as SQL names it
@@ -46,12 +43,11 @@ function object.share(ctx, format, jobs, rejecting)
 end
 
 local function move(work, conn, sql, one)
-  local src, compress = work.src, work.src.head.format.compress
+  local src = work.src
   local from <close> = src:reader(one, work.share)
   local to <close> = conn:copy_in(sql)
   local tap = work.verify and work.verify:tap()
-  local parts = { from }
-  if compress ~= "none" then parts[2] = zip[DECOMPRESS[compress]]() end
+  local parts = { from, copy.unzip(src.head.format) }
   parts[#parts + 1] = tap
   parts[#parts + 1] = to
   local job <close> = stream.start(table.unpack(parts))

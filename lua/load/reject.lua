@@ -34,11 +34,9 @@ local stream = require "stream"
 local sweep = require "tidemill.sweep"
 local text = require "tidemill.text"
 local time = require "time"
-local zip = require "zip"
 
 local reject = {}
 
-local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 local CHUNK_BYTES = 2 << 20 -- half of it costs twice the round trips, twice a bad row's neighbours more
 local MOST, FEW = 20000, 64 -- records of one COPY: a chunk's, and those tried after a bad one
 local OBJECT_BYTES = 64 << 20
@@ -263,9 +261,8 @@ function Reject.move(work, conn, sql, one)
   local options = { bytes = CHUNK_BYTES, rows = MOST }
   for name, value in pairs(copy.codec(format)) do options[name] = value end
   local chunks <close> = stream.chunks(options)
-  local from <close> = src.store:reader(src.prefix .. one.key,
-    work.share:give("reader", { size = one.bytes, crc64 = one.crc64, etag = one.etag }))
-  local unzip = format.compress ~= "none" and zip[DECOMPRESS[format.compress]]() or nil
+  local from <close> = src:reader(one, work.share)
+  local unzip = copy.unzip(format)
   local job <close> = unzip and stream.start(from, unzip, chunks:sink()) or stream.start(from, chunks:sink())
   work.running[one] = job
   local load = { work = work, conn = conn, sql = sql, one = one, chunks = chunks, relation = bare_name(sql), rows = 0,

@@ -19,11 +19,8 @@ local errors = require "tidemill.errors"
 local rowhash = require "tidemill.rowhash"
 local stream = require "stream"
 local text = require "tidemill.text"
-local zip = require "zip"
 
 local verify = {}
-
-local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 
 ---@class load.Verify
 ---@field kind "count"|"hash"
@@ -97,13 +94,11 @@ function Verify:set_aside(rows, tap)
 end
 
 local function read_through(work, one, tap)
-  local src, compress = work.src, work.src.head.format.compress
-  local from <close> = src.store:reader(src.prefix .. one.key,
-    work.share:give("reader", { size = one.bytes, crc64 = one.crc64, etag = one.etag }))
+  local from <close> = work.src:reader(one, work.share)
   local to <close> = stream.discard()
-  if compress == "none" then return stream.pump(from, tap, to) end
-  local unzip <close> = zip[DECOMPRESS[compress]]()
-  stream.pump(from, unzip, tap, to)
+  local unzip <close> = copy.unzip(work.src.head.format)
+  if unzip then return stream.pump(from, unzip, tap, to) end
+  stream.pump(from, tap, to)
 end
 
 -- Objects that did not go through a tap of this attempt.
