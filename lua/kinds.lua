@@ -31,7 +31,7 @@ function types.events(value)
     elseif types.is_plain(one) and type(one.flow) == "string" and (one.node == nil or type(one.node) == "string") then
       events[i] = { flow = one.flow, node = one.node }
     else
-      return nil, "names of flows, or \"flow/node\""
+      return nil, "names of flows, or \"flow/node\"", nil, one
     end
   end
   return events
@@ -76,19 +76,24 @@ function types.schedule(value, _, report)
         or "says nothing without cron, every, at or after"))
     end
   end
-  schedule.kind = found and found[2]
+  schedule.kind = found and schedule[found[1]] ~= nil and found[2] or nil -- none if what makes it one is bad
   if schedule.kind == "cron" then schedule.dst = schedule.dst or "once" end
   if schedule.kind == "event" and schedule.trial == nil then schedule.trial = true end
   return schedule
 end
 
-function types.missed(value, field)
+function types.missed(value, field, report, name)
   local rule, window = value, "1d"
   if type(value) == "table" then rule, window = value[1], value.window or window end
   local policy, wants, near = types.choice(rule, field)
-  if not policy then return nil, wants, near end
+  if not policy then return nil, wants, near, rule end
+  for key in pairs(value ~= rule and value or {}) do
+    if key ~= 1 and key ~= "window" then
+      report(name, ("'%s' has no field '%s'"):format(name, key), suggest.hint(key, { "window" }, "fields"))
+    end
+  end
   local seconds = units.duration(window)
-  if not seconds then return nil, "window as a duration such as \"6h\"" end
+  if not seconds then return nil, "window as a duration such as \"6h\"", nil, window end
   return { policy = policy, window = seconds }
 end
 
@@ -174,9 +179,9 @@ function kinds.read(what, fields, declared, report)
   for _, name in ipairs(suggest.keys(fields)) do
     local value, field = fields[name], declared[name]
     if field then
-      local good, wants, near = types[field.type](value, field, report, name)
+      local good, wants, near, got = types[field.type](value, field, report, name)
       if good == nil then
-        report(name, ("%s: '%s' wants %s, got %s"):format(what, name, wants, types.given(value)),
+        report(name, ("%s: '%s' wants %s, got %s"):format(what, name, wants, types.given(got == nil and value or got)),
           near and ("did you mean '%s'?"):format(near))
       end
       values[name] = good

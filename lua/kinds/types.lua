@@ -1,9 +1,9 @@
 --- The types of fields: what each takes, and the form in which the engine wants it.
 ---
 --- A type is a function(value, declaration, report, name) that returns the settled value, or nil,
---- what it wants, and perhaps the nearest good value. `report(field, message, hint, place)` is for
---- faults inside a value that is otherwise of the right shape; `place` is { text, at }: a text as
---- written, and the byte in it.
+--- what it wants, perhaps the nearest good value, and perhaps what in the value is bad.
+--- `report(field, message, hint, place)` is for faults inside a value that is otherwise of the
+--- right shape; `place` is { text, at }: a text as written, and the byte in it.
 
 local condition = require "tidemill.condition"
 local flow = require "flow"
@@ -228,7 +228,7 @@ function types.vars(value, field)
   local vars = {}
   for name, content in pairs(value) do
     if type(name) ~= "string" or not name:match(NAME) then
-      return nil, ("names of letters, digits, '_' and '.', not '%s'"):format(tostring(name))
+      return nil, "names of letters, digits, '_' and '.'", nil, name
     end
     local kind = type(content)
     if flow.is(content) == "time" and not field.constant then
@@ -246,7 +246,7 @@ end
 function types.environment(value)
   for name in pairs(types.is_plain(value) and value or {}) do
     if not tostring(name):match "^[%a_][%w_]*$" then
-      return nil, ("names of environment variables, not '%s'"):format(tostring(name))
+      return nil, "names of environment variables", nil, name
     end
   end
   return types.vars(value, { constant = true })
@@ -314,7 +314,7 @@ function types.params(value, _, report)
   local params = {}
   for _, name in ipairs(suggest.keys(value)) do
     if not name:match(NAME) then
-      return nil, ("names of letters, digits, '_' and '.', not '%s'"):format(name)
+      return nil, "names of letters, digits, '_' and '.'", nil, name
     end
     params[name] = read_param(name, value[name], report)
   end

@@ -387,7 +387,7 @@ flow.sql "a" { on = "rds", sql = "x", transaction = false,
     { 4, "node 'a' is exactly_once without a transaction" } },
   ["a command that is none"] = { 'flow.shell "a" { command = {} , env = { ["A B"] = "x" } },',
     { 3, "node 'a': 'command' wants text for the shell, or a list { program, argument, ... }, got an empty table" },
-    { 3, "node 'a': 'env' wants names of environment variables, not 'A B'" } },
+    { 3, "node 'a': 'env' wants names of environment variables, got 'A B'" } },
   ["outputs of an assign"] = { [[
 flow.assign "a" { on = "rds", sql = "x",
   outputs = { x = { row = "all", column = "all" }, y = { rows = 1 }, z = { row = 0 } } },]],
@@ -527,6 +527,30 @@ flow.sql "a" { on = "rds", sql = "x" },]],
 schedule = { after = { "g", "f/a" } },
 flow.sql "a" { on = "rds", sql = "x" },]],
     { 3, "flow 'f' is scheduled after itself" } },
+  ["a schedule after what is no flow"] = { [[
+schedule = { after = { "g", 3 } },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "schedule: 'after' wants names of flows, or \"flow/node\", got 3" } },
+  ["a schedule every nothing"] = { [[
+schedule = { every = 0, from = "2026-02-01", to = "2026-01-31" },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "schedule: 'every' wants a duration of at least 1 seconds, got 0" } },
+  ["missed firings"] = { [[
+missed = { "al", window = "3d" },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "the flow: 'missed' wants one of skip, latest, all, got 'al'", "did you mean 'all'?" } },
+  ["the window of missed firings"] = { [[
+missed = { "all", window = "3x" },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "the flow: 'missed' wants window as a duration such as \"6h\", got '3x'" } },
+  ["a misspelt window of missed firings"] = { [[
+missed = { "all", widow = "3d" },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "'missed' has no field 'widow'", "did you mean 'window'?" } },
+  ["names of variables"] = { [[
+vars = { ["b c"] = 1 },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "the flow: 'vars' wants names of letters, digits, '_' and '.', got 'b c'" } },
   ["a bad instant"] = { [[
 schedule = { at = "tomorrow" },
 flow.sql "a" { on = "rds", sql = "x" },]],
