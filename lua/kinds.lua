@@ -7,6 +7,7 @@
 --- names are checked.
 
 local identifiers = require "tidemill.identifiers"
+local locations = require "tidemill.locations"
 local nodes = require "tidemill.kinds.nodes"
 local suggest = require "tidemill.suggest"
 local types = require "tidemill.kinds.types"
@@ -208,21 +209,6 @@ function kinds.bad_name(name)
   if name:find "%c" then return "a name with a control character" end
 end
 
---- Splits "connection:path/"; nil and what is wrong with it.
----@param text string
----@return string? connection, string path_or_reason
-function kinds.split_location(text)
-  local connection, path = text:match "^([%w_-]+):(.*)$"
-  if not connection then return nil, "a location is \"connection:path/\"" end
-  if path:find "^/" then return nil, "the path of a location does not start with '/'" end
-  if path == "" then return nil, "a location needs a path behind the colon" end
-  if path:find "%c" then return nil, "the path of a location has a control character" end
-  for part in path:gmatch "[^/]+" do
-    if part == "." or part == ".." then return nil, ("the path of a location has a part '%s'"):format(part) end
-  end
-  return connection, path
-end
-
 local function is_relation(text)
   local parts = identifiers.parts(text)
   return parts ~= nil and #parts <= 2
@@ -234,7 +220,7 @@ local settle = {}
 function settle.connection(value, field, known) return known(value, field.wants) end
 
 function settle.location(value, _, known)
-  local connection, reason = kinds.split_location(value)
+  local connection, reason = locations.split(value)
   if not connection then return ("'%s': %s"):format(value, reason) end
   return known(connection, "store")
 end

@@ -15,6 +15,7 @@ local condition = require "tidemill.condition"
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
 local json = require "json"
+local locations = require "tidemill.locations"
 local plan = require "tidemill.plan"
 local signal = require "tidemill.signal"
 local talk = require "tidemill.child.talk"
@@ -300,7 +301,7 @@ end
 -- An extract's objects are for a load from where it writes, and no other.
 local function check_feed(self, planned)
   local place = self.feed and self.feed.location
-  if not place or place:gsub("/$", "") == planned.spec.from:gsub("/$", "") then return end
+  if not place or locations.same(place, planned.spec.from) then return end
   errors.usage(("node '%s' writes to %s, and node '%s' reads %s"):format(self.feed.node, place, planned.name,
     planned.spec.from), "let both say the same place, or set pipeline = false")
 end

@@ -6,6 +6,7 @@
 --- extract ends, beside that it ends well.
 
 local graph = require "tidemill.graph"
+local locations = require "tidemill.locations"
 local variables = require "tidemill.variables"
 
 local pipelined = {}
@@ -19,7 +20,7 @@ local function place_of(built, node, moment)
     or node.kind == "wait_for" and node.spec.extracted
   if not text then return nil end
   local scope = variables.scope(built, node, moment)
-  return (variables.fill(text, scope.value_of):gsub("/$", "")), scope.used
+  return variables.fill(text, scope.value_of)
 end
 
 --- Whether two nodes name the same place, at any time.
@@ -30,7 +31,7 @@ end
 function pipelined.same_place(built, a, b)
   for _, sample in ipairs(SAMPLES) do
     local moment = variables.moment(sample, built.timezone)
-    if place_of(built, a, moment) ~= place_of(built, b, moment) then return false end
+    if not locations.same(place_of(built, a, moment), place_of(built, b, moment)) then return false end
   end
   return true
 end

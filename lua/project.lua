@@ -9,7 +9,7 @@
 --- takes them out of any error that comes back.
 
 local errors = require "tidemill.errors"
-local kinds = require "tidemill.kinds"
+local locations = require "tidemill.locations"
 local sandbox = require "tidemill.sandbox"
 local suggest = require "tidemill.suggest"
 
@@ -432,9 +432,8 @@ function Project:sendmail_program() return self.sendmail or "/usr/sbin/sendmail"
 ---@param text string
 ---@return oss.Store store, string prefix
 function Project:location(text)
-  local name, path = kinds.split_location(text)
-  if not name then errors.usage(("'%s': %s"):format(text, path)) end
-  return self:store(name), path:find "/$" and path or path .. "/"
+  local name, prefix = locations.folder(text)
+  return self:store(name), prefix
 end
 
 --- Where runs are recorded: "sqlite" and a path, or "postgres" and a conninfo.

@@ -16,7 +16,7 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
-local kinds = require "tidemill.kinds"
+local locations = require "tidemill.locations"
 local manifest = require "tidemill.manifest"
 local names = require "tidemill.manifest.names"
 
@@ -353,9 +353,7 @@ end
 function sweep.location(text)
   local whole = text:match "^([%w_-]+):$"
   if whole then return whole, "" end
-  local connection, path = kinds.split_location(text)
-  if not connection then errors.usage(("'%s': %s"):format(text, path)) end
-  return connection, path:find "/$" and path or path .. "/"
+  return locations.folder(text)
 end
 
 return sweep

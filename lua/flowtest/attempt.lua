@@ -3,6 +3,7 @@
 local condition = require "tidemill.condition"
 local csv = require "csv"
 local errors = require "tidemill.errors"
+local locations = require "tidemill.locations"
 local plan = require "tidemill.plan"
 local stream = require "stream"
 local stubs = require "tidemill.flowtest.stubs"
@@ -50,9 +51,8 @@ end
 function Context:store(name) return stubs.store(name, stubbed(self, "store", name)) end
 
 function Context:location(text)
-  local name, path = require("tidemill.kinds").split_location(text)
-  if not name then errors.usage(("'%s': %s"):format(text, path)) end
-  return self:store(name), path:find "/$" and path or path .. "/"
+  local name, prefix = locations.folder(text)
+  return self:store(name), prefix
 end
 
 ---@class tidemill.TestMoment

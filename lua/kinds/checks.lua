@@ -3,6 +3,7 @@
 --- Settled, `reject` is { max =, percent =, to = }: more bad rows than either of the two fail the
 --- load; without both, any number is set aside.
 
+local locations = require "tidemill.locations"
 local read_part = require "tidemill.kinds.part"
 local types = require "tidemill.kinds.types"
 
@@ -39,15 +40,13 @@ function checks.finish_extract(spec, report)
   end
 end
 
-local function place(text) return type(text) == "string" and text:gsub("/$", "") end
-
 --- What a load's `reject` does not go with.
 ---@param spec table
 ---@param report fun(field: string?, message: string, hint: string?)
 function checks.finish_load(spec, report)
   local reject = spec.reject
   if not reject then return end
-  if place(reject.to) == place(spec.from) then
+  if locations.same(reject.to, spec.from) then
     report("reject", "sets bad rows aside in the place that it loads from", "give them a place of their own")
   end
 end

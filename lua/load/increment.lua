@@ -4,6 +4,7 @@
 --- rows which the next increment holds again, for nobody knows that they are there; or add them a second time.
 
 local errors = require "tidemill.errors"
+local locations = require "tidemill.locations"
 
 local increment = {}
 
@@ -28,7 +29,7 @@ function increment.check_done(ctx, spec, done)
     local node = ctx.plan.by_name[name]
     if node and node.kind == "extract" and node.spec.watermark and done.manifest and outputs.manifest
       and outputs.manifest ~= done.manifest
-      and node.spec.to:gsub("/$", "") == spec.from:gsub("/$", "") then
+      and locations.same(node.spec.to, spec.from) then
       error(errors.new("conflict", ("this load has committed the increment '%s' before, and '%s' has made another")
         :format(done.manifest, name), { hint = "run the flow anew: tidemill rerun " .. ctx.run_id }), 0)
     end

@@ -14,6 +14,7 @@
 local crew = require "tidemill.load.crew"
 local errors = require "tidemill.errors"
 local increment = require "tidemill.load.increment"
+local locations = require "tidemill.locations"
 local manifest = require "tidemill.manifest"
 local present = require "tidemill.manifest.present"
 local signal = require "tidemill.signal"
@@ -40,7 +41,7 @@ local function place_of(node, outputs)
   local kind, spec = node.kind, node.spec
   local place = kind == "extract" and spec.to or kind == "wait_for" and spec.extracted
     or kind == "load" and spec.reject and spec.reject.to
-  return place and place:gsub("/$", ""), kind == "load" and outputs.rejects or outputs.manifest
+  return place, kind == "load" and outputs.rejects or outputs.manifest
 end
 
 -- The manifest that an extract of this run made here, else that it waited for; nil if none did.
@@ -50,7 +51,7 @@ local function manifest_of_run(ctx, spec)
     local node = ctx.plan.by_name[name]
     local place, id
     if node then place, id = place_of(node, outputs) end
-    if id and place == spec.from:gsub("/$", "") then
+    if id and locations.same(place, spec.from) then
       local other = found[node.kind]
       if other and other.id ~= id then
         conflict(("nodes '%s' and '%s' before this one name different data in %s"):format(other.name, name,

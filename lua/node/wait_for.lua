@@ -6,7 +6,7 @@
 --- ends at its timeout, counted from the first look.
 
 local errors = require "tidemill.errors"
-local kinds = require "tidemill.kinds"
+local locations = require "tidemill.locations"
 local manifest = require "tidemill.manifest"
 local pg = require "pg"
 local signal = require "tidemill.signal"
@@ -62,7 +62,7 @@ end
 local look = {}
 
 function look.object(ctx, spec)
-  local connection, path = kinds.split_location(spec.object)
+  local connection, path = locations.split(spec.object)
   if not connection then errors.usage(("'%s': %s"):format(spec.object, path)) end
   local store <close> = ctx:store(connection)
   if not path:find "/$" then
