@@ -59,7 +59,13 @@ function metrics.process()
 end
 
 local function number(value)
-  return math.type(value) == "integer" and ("%d"):format(value) or ("%.6g"):format(value)
+  return math.type(value) == "integer" and ("%d"):format(value) or ("%.14g"):format(value)
+end
+
+-- The bound of a bucket, as OpenMetrics wants it: "1.0", not "1".
+local function bound_text(bound)
+  local text = number(bound)
+  return text:find "[.e]" and text or text .. ".0"
 end
 
 local function family(out, name, kind, unit, help)
@@ -89,7 +95,7 @@ end
 local function histogram(self, out)
   local name = "tidemill_slot_to_start_seconds"
   family(out, name, "histogram", "seconds", "Time from the slot of a scheduled run to its start, by this process.")
-  for i, bound in ipairs(BUCKETS) do sample(out, name .. "_bucket", self.buckets[i], "le", number(bound + 0.0)) end
+  for i, bound in ipairs(BUCKETS) do sample(out, name .. "_bucket", self.buckets[i], "le", bound_text(bound)) end
   sample(out, name .. "_bucket", self.started, "le", "+Inf")
   sample(out, name .. "_count", self.started)
   sample(out, name .. "_sum", self.started_s)

@@ -33,7 +33,7 @@ end
 TestMetrics = {}
 
 local function text(change)
-  local m = metrics.new { version = "1.2.3", started_ms = 1000 }
+  local m = metrics.new { version = "1.2.3", started_ms = 1795422441383 }
   change(m)
   return m:text { runs = { queued = 3 }, oldest_ms = 1500, flows = 2, paused_flows = 1, attempts = 4, jobs = 8,
     lease_age_ms = 250, healthy = true }
@@ -49,7 +49,7 @@ function TestMetrics.test_counters_and_gauges()
   for _, line in ipairs { 'tidemill_build_info{version="1.2.3"} 1', 'tidemill_runs{state="queued"} 3',
     'tidemill_runs{state="running"} 0', "tidemill_queue_oldest_seconds 1.5", 'tidemill_slots_total{state="missed"} 500',
     'tidemill_runs_ended_total{state="failed"} 1', "tidemill_attempts_started_total 1", "tidemill_jobs 8",
-    "tidemill_lease_age_seconds 0.25", "tidemill_up 1", "process_start_time_seconds 1" } do
+    "tidemill_lease_age_seconds 0.25", "tidemill_up 1", "process_start_time_seconds 1795422441.383" } do
     lu.assertStrContains("\n" .. page, "\n" .. line .. "\n")
   end
   lu.assertEquals(page:sub(-6), "# EOF\n")
@@ -59,7 +59,7 @@ function TestMetrics.test_the_histogram_is_cumulative()
   local page = text(function(m)
     for _, ms in ipairs { 10, 60, 400, 7000, 90000000 } do m:run_started(ms) end
   end)
-  for bound, n in pairs { ["0.05"] = 1, ["0.1"] = 2, ["0.5"] = 3, ["10"] = 4, ["3600"] = 4, ["+Inf"] = 5 } do
+  for bound, n in pairs { ["0.05"] = 1, ["0.1"] = 2, ["0.5"] = 3, ["1.0"] = 3, ["10.0"] = 4, ["3600.0"] = 4, ["+Inf"] = 5 } do
     lu.assertStrContains(page, ('tidemill_slot_to_start_seconds_bucket{le="%s"} %d\n'):format(bound, n))
   end
   lu.assertStrContains(page, "tidemill_slot_to_start_seconds_count 5\n")
