@@ -39,6 +39,10 @@ function operate.by()
   return ("%s@%s"):format(r.code == 0 and r.stdout:match "%S+" or "unknown", f and f:read "l" or "localhost")
 end
 
+--- Who gives the command and why, for the decisions of a run: "by user@host: reason".
+---@param reason? string
+function operate.by_whom(reason) return ("by %s%s"):format(operate.by(), reason and ": " .. reason or "") end
+
 --- The published flow that a word means, by name, start of the name, or path.
 ---@param store table
 ---@param word string

@@ -104,6 +104,9 @@ local function node_text(store, run, node, by_name, declared, limits)
     if upstream and source then
       return ("%s; it takes the objects of '%s' meanwhile if a place is free"):format(upstream, source)
     end
+    if not upstream and (run.state == "paused" or run.request == "pause") then
+      return "ready, starts when the run goes on"
+    end
     return upstream or place_text(store, node, declared, limits)
   end
 end

@@ -13,10 +13,7 @@ local function run(opts, args)
   end
   local store <close> = operate.open()
   local found = store:find_run(args[1])
-  local by = operate.by()
-  if found.state ~= state then
-    store:mark_run(found.id, state, ("by %s%s"):format(by, opts.reason and ": " .. opts.reason or ""))
-  end
+  if found.state ~= state then store:mark_run(found.id, state, operate.by_whom(opts.reason)) end
   if opts.json then
     operate.print_json { run = found.id, state = state, before = found.state }
   elseif found.state == state then

@@ -14,7 +14,7 @@ local function pause_flow(store, flow, opts)
 end
 
 local function pause_run(store, run, opts)
-  local done = run.state == "paused" or store:request(run.id, "pause")
+  local done = run.state == "paused" or store:request(run.id, "pause", operate.by_whom(opts.reason))
   if opts.json then return operate.print_json { run = run.id, done = done } end
   print(("run %s %s"):format(run.id, done and "is paused"
     or "is to pause: what runs goes on to its end, nothing new starts"))
@@ -39,7 +39,7 @@ recorded as skipped. Runs that have begun go on; trials, triggers and backfills 
 Of a paused run the nodes that are running finish; the others wait for `tidemill resume RUN`.]],
   options = {
     { name = "all", help = "every published flow" },
-    { name = "reason", value = "TEXT", help = "kept in the flow's history and shown by why" },
+    { name = "reason", value = "TEXT", help = "kept in the flow's history or the run's, shown by why" },
     { name = "json", help = "print JSON" },
   },
   run = run,

@@ -8,7 +8,7 @@ local function end_abandoned(store, found)
   if found.ended_at then return found end
   store:reap()
   if #store:servers() > 0 or store:run(found.id).runner then return found end
-  if not store:mark_orphan(found.id, "runner died") then store:request(found.id, "stop") end
+  if not store:mark_orphan(found.id, "runner died") then store:request(found.id, "stop", operate.by_whom()) end
   return store:run(found.id)
 end
 
@@ -16,7 +16,7 @@ local function run(opts, args)
   local store <close>, project = operate.open(nil, true)
   local found = end_abandoned(store, store:find_run(args[1]))
   local version = opts.version and operate.version_of_run(store, found, opts.version, "restore")
-  local reason = ("by %s%s"):format(operate.by(), opts.reason and ": " .. opts.reason or "")
+  local reason = operate.by_whom(opts.reason)
   return operate.go(store, project, opts, function(runner)
     store.db:transaction(function()
       if version and version.hash ~= found.version and found.ended_at then

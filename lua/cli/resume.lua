@@ -16,7 +16,7 @@ local function resume_flow(store, flow, opts)
 end
 
 local function resume_run(store, run, opts)
-  local done = store:request(run.id, "resume")
+  local done = store:request(run.id, "resume", operate.by_whom(opts.reason))
   if opts.json then return operate.print_json { run = run.id, done = done } end
   print(("run %s %s"):format(run.id, done and "goes on" or "is to go on"))
 end
@@ -39,7 +39,7 @@ The firing times that fell into a flow's pause are recorded as skipped; `tidemil
 up for them.]],
   options = {
     { name = "all", help = "every flow that is paused" },
-    { name = "reason", value = "TEXT", help = "kept in the flow's history" },
+    { name = "reason", value = "TEXT", help = "kept in the flow's history or the run's, shown by why" },
     { name = "json", help = "print JSON; times are milliseconds since 1970" },
   },
   run = run,

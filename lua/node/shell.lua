@@ -41,6 +41,7 @@ local function forward(child, tail)
     return false
   end
   io.stdout:write(bytes)
+  io.stdout:flush() -- somebody may be looking
   tail:add(bytes)
   return bytes ~= ""
 end

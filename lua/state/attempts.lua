@@ -242,7 +242,7 @@ end
 function attempts:pause_run(run) set_state(self, run, "paused", "its running nodes finish, no other starts") end
 
 --- The run goes on.
-function attempts:resume_run(run) set_state(self, run, "running", "asked by a user") end
+function attempts:resume_run(run) set_state(self, run, "running", "its nodes start again") end
 
 local NOTICE = { success = "success", failed = "failure" }
 

@@ -153,7 +153,7 @@ end
 -- ---- requests ----
 
 local function locked(self, run)
-  local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at
+  local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at, started_at
     FROM runs WHERE id = ?]] .. self.db:lock "wait", run)
   return row or error(errors.new("not_found", ("there is no run '%s'"):format(run)), 0)
 end
@@ -175,7 +175,7 @@ end
 local at_once = {}
 
 function at_once.stop(self, row)
-  if row.state == "queued" then
+  if row.state == "queued" or row.state == "paused" and not row.started_at then
     cancel_waiting(self, row.id, "stopped before it started")
     return true
   elseif not row.runner then -- its next runner ends what the lost one left
@@ -203,8 +203,9 @@ end
 --- or is to be stopped: a stop is for good.
 ---@param run string
 ---@param what "stop"|"pause"|"resume"
+---@param by? string  who asks and why: "by user@host: reason"
 ---@return boolean done  it is so now; false: its runner will see to it
-function runs:request(run, what)
+function runs:request(run, what, by)
   return self.db:transaction(function()
     local row = locked(self, run)
     if OVER[row.state] then has_ended(row) end
@@ -214,7 +215,7 @@ function runs:request(run, what)
     end
     local done = at_once[what](self, row)
     if not done then self.db:exec("UPDATE runs SET request = ? WHERE id = ?", what, run) end
-    self:decide_in(run, nil, what, done and "asked by a user" or "asked by a user, of the runner")
+    self:decide_in(run, nil, what, ("asked %s%s"):format(done and "" or "of its runner ", by or "by a user"))
     self:touch()
     return done
   end)

@@ -408,8 +408,11 @@ function TestOperations.test_runs_are_queued_for_a_live_serve()
   lu.assertStrContains(out, ("run %s (trigger, scheduled "):format(id))
   lu.assertStrContains(out, 'goes first; concurrency is "skip"')
   lu.assertStrContains(y:ok("why", id), "a runner to claim it")
-  lu.assertStrContains(y:ok("stop", id), "is canceled")
-  lu.assertStrContains(y:ok("why", id), "stop: asked by a user")
+  lu.assertStrContains(y:ok("pause", id, "--reason", "month end"), "is paused")
+  lu.assertStrContains(y:ok("stop", id, "--reason", "not now"), "is canceled")
+  local why = y:ok("why", id)
+  lu.assertStrMatches(why, ".*pause: asked by %S+@%S+: month end\n.*")
+  lu.assertStrMatches(why, ".*stop: asked by %S+@%S+: not now\n.*")
 end
 
 function TestOperations.test_here_runs_in_the_terminal_although_a_serve_lives()

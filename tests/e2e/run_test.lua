@@ -474,6 +474,15 @@ end
 
 -- ---- what people see ----
 
+function TestRun.test_what_a_command_prints_is_seen_at_once()
+  flow [[
+    flow.shell "a" { command = "echo first; for i in $(seq 300); do test -e seen && exit; sleep 0.1; done; exit 1" },]]
+  local child <close> = start()
+  read_until(child, "a: first\n")
+  l:write("seen", "")
+  lu.assertEquals(child:wait().code, 0)
+end
+
 function TestRun.test_json_has_every_event_on_a_line()
   flow [[flow.lua "n" { run = function(ctx)
     print "said"

@@ -114,6 +114,16 @@ function TestWhy:test_nodes_wait_for_a_retry_or_for_what_they_poll()
   lu.assertEquals(self:waits(id)[1], "node 'a' polling: no rows yet, again at 2026-01-01 08:01:00 +08:00")
 end
 
+function TestWhy:test_what_is_ready_waits_for_the_end_of_a_pause()
+  local id = self:claimed()
+  self.store:request(id, "pause", "by me@here: month end")
+  local lines = self:waits(id)
+  lu.assertEquals(lines[1], "it is asked to pause")
+  lu.assertEquals(lines[2], "node 'a' ready, starts when the run goes on")
+  lu.assertEquals(lines[3], "node 'b' waits for 'a' (waiting)")
+  lu.assertEquals(self.store:decisions(id)[1].reason, "asked of its runner by me@here: month end")
+end
+
 function TestWhy:test_requests_and_ends()
   local id = self:claimed()
   self.store:request(id, "stop")
