@@ -22,12 +22,19 @@ end
 --- Whether a value is an error table.
 errors.is = native.is
 
+--- Raises an error table.
+---@param kind string
+---@param message string
+---@param hint? string
+---@param cause? table  the error behind it
+function errors.raise(kind, message, hint, cause)
+  error(errors.new(kind, message, { hint = hint, cause = cause }), 0)
+end
+
 --- Raises a usage error: wrong options or an invalid flow; exit code 2.
 ---@param message string
 ---@param hint? string
-function errors.usage(message, hint)
-  error(errors.new("usage", message, { hint = hint }), 0)
-end
+function errors.usage(message, hint) errors.raise("usage", message, hint) end
 
 -- A raised table without a message and without a text of its own: its fields, as far as
 -- they are plain.

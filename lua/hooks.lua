@@ -98,7 +98,7 @@ end
 local function send(self, notice, now)
   local facts = self.store:notice_facts(notice.run_id)
   local ok, process = pcall(function()
-    if not facts then error(errors.new("not_found", "the run is gone"), 0) end
+    if not facts then errors.raise("not_found", "the run is gone") end
     return self.start(notice, { notice = { id = notice.id, what = notice.what, node = notice.node,
       target = notice.target, attempt = notice.attempts }, facts = facts, project = self.project,
       version = embedded.version })

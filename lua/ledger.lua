@@ -150,7 +150,7 @@ local function keyed_claim(conn, who)
     if ok and (row or newer) then return row, newer end
     if not ok and code_of(row) ~= "23505" and code_of(row) ~= "40001" then error(row, 0) end
   end
-  error(errors.new("conflict", ("the ledger row of node '%s' is in dispute"):format(who.node)), 0)
+  errors.raise("conflict", ("the ledger row of node '%s' is in dispute"):format(who.node))
 end
 
 -- Runs `body` with a limit on each wait, since another attempt may hold what it wants.

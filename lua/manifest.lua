@@ -18,7 +18,7 @@
 --- at all of it before it returns, and what is read again is pinned to the same ETag.
 
 local crash = require "tidemill.crash"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local form = require "tidemill.manifest.form"
 local json = require "json"
 local names = require "tidemill.manifest.names"
@@ -322,9 +322,9 @@ function manifest.open(store, prefix, place, id)
   if by then
     form.refuse(names.key(prefix, id), ("its attempt was closed by %s and has committed nothing"):format(by))
   end
-  error(errors.new { kind = "not_found", message = id and ("there is no manifest '%s'"):format(names.key(prefix, id))
+  errors.raise("not_found", id and ("there is no manifest '%s'"):format(names.key(prefix, id))
     or ("there is no manifest in %s%s"):format(place, names.FOLDER),
-    hint = ("nothing was extracted to %s; run the extract first"):format(place) }, 0)
+    ("nothing was extracted to %s; run the extract first"):format(place))
 end
 
 return manifest

@@ -114,14 +114,14 @@ function Context:output(name, value)
     error(("output '%s': text, a number or a boolean wanted, got %s"):format(name, kind), 2)
   end
   if kind == "string" and (not utf8.len(value) or value:find("\0", 1, true)) then
-    error(errors.new("data", ("output '%s': text in UTF-8 without zero bytes wanted"):format(name)), 0)
+    errors.raise("data", ("output '%s': text in UTF-8 without zero bytes wanted"):format(name))
   end
   if kind == "number" and (value ~= value or math.abs(value) == math.huge) then
-    error(errors.new("data", ("output '%s' is %s: a finite number wanted"):format(name, value)), 0)
+    errors.raise("data", ("output '%s' is %s: a finite number wanted"):format(name, value))
   end
   if kind == "string" and #value > MOST_OUTPUT then
-    error(errors.new("data", ("output '%s' is larger than %d bytes"):format(name, MOST_OUTPUT),
-      { hint = "a variable is for few and small values; keep many in a table" }), 0)
+    errors.raise("data", ("output '%s' is larger than %d bytes"):format(name, MOST_OUTPUT),
+      "a variable is for few and small values; keep many in a table")
   end
   report(self, { t = "output", name = name, value = value })
 end
@@ -267,8 +267,8 @@ function Context:end_session(conn, session, whose)
   local deadline = signal.mono() + END_SECONDS * 1000
   while conn:value("SELECT count(*) " .. alive, session.backend_pid, session.backend_start) > 0 do
     if signal.mono() > deadline then
-      error(errors.new("conflict", ("session %d of %s still runs"):format(session.backend_pid, whose),
-        { hint = "end it with pg_terminate_backend before the next attempt" }), 0)
+      errors.raise("conflict", ("session %d of %s still runs"):format(session.backend_pid, whose),
+        "end it with pg_terminate_backend before the next attempt")
     end
     conn:query("SELECT pg_terminate_backend(pid) " .. alive, session.backend_pid, session.backend_start)
     self:log("warn", "ended session %d of %s", session.backend_pid, whose)

@@ -15,6 +15,8 @@ local ledger = require "tidemill.ledger"
 
 local once = {}
 
+local ASKS_FIRST = "another attempt, or restore, asks the ledger first, so nothing is done twice"
+
 --- Claims the node for this attempt. No transaction may be open. Raises conflict if a newer
 --- attempt holds it.
 ---@param ctx tidemill.Context
@@ -60,9 +62,8 @@ function once.commit(ctx, connection, conn, tx, claim, work)
     ctx:log("warn", "the connection broke during COMMIT; the ledger says that it was committed")
     return
   end
-  error(errors.new("io", done == false and "the connection broke during COMMIT, and nothing was committed"
-    or "the connection broke during COMMIT, and the ledger cannot be asked",
-    { cause = raised, hint = "another attempt, or restore, asks the ledger first, so nothing is done twice" }), 0)
+  errors.raise("io", done == false and "the connection broke during COMMIT, and nothing was committed"
+    or "the connection broke during COMMIT, and the ledger cannot be asked", ASKS_FIRST, raised)
 end
 
 --- Commits a transaction on which nobody relies if this attempt ends here: what it did is done again, or
@@ -72,7 +73,7 @@ function once.commit_aside(tx)
   local ok, raised = pcall(tx.commit, tx)
   if ok then return end
   if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
-  error(errors.new("io", raised.message, { cause = raised }), 0)
+  errors.raise("io", raised.message, nil, raised)
 end
 
 --- Records pieces of the work and commits the transaction that carries them, as `commit` does for
@@ -87,8 +88,7 @@ function once.commit_pieces(conn, tx, claim, pieces, manifest)
   local ok, raised = pcall(tx.commit, tx)
   if ok then return end
   if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
-  error(errors.new("io", ("the connection broke during COMMIT of %s"):format(pieces[1].key),
-    { cause = raised, hint = "another attempt, or restore, asks the ledger first, so nothing is done twice" }), 0)
+  errors.raise("io", ("the connection broke during COMMIT of %s"):format(pieces[1].key), ASKS_FIRST, raised)
 end
 
 return once

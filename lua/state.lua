@@ -51,9 +51,8 @@ local function make_directory(path)
   if not directory or io.open(directory) then return end
   local r = require "proc".run { cmd = { "mkdir", "-p", "--", directory }, stdout = "pipe", stderr = "pipe" }
   if r.code == 0 then return end
-  error(errors.new("io", ("cannot make the folder '%s' of the state store: %s"):format(directory,
-    r.stderr:match ": ([^:\n]+)\n?$" or "mkdir failed"),
-    { hint = "tidemill.lua says where: state = \"sqlite:PATH\"" }), 0)
+  errors.raise("io", ("cannot make the folder '%s' of the state store: %s"):format(directory,
+    r.stderr:match ": ([^:\n]+)\n?$" or "mkdir failed"), "tidemill.lua says where: state = \"sqlite:PATH\"")
 end
 
 local function version_of(db)

@@ -1,6 +1,6 @@
 --- The text that is kept of a watermark: JSON. What its fields mean, lua/extract/window.lua says.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local json = require "json"
 
 local watermark = {}
@@ -36,8 +36,8 @@ function watermark.decode(text)
   if not text then return nil end
   local ok, kept = pcall(json.decode, text)
   if ok and type(kept) == "table" and kept.form == FORM then return kept end
-  error(errors.new { kind = "data", message = "the watermark that was kept cannot be read",
-    hint = "tidemill watermark FLOW NODE --reset watermark, or --set VALUE, puts another in its place" }, 0)
+  errors.raise("data", "the watermark that was kept cannot be read",
+    "tidemill watermark FLOW NODE --reset watermark, or --set VALUE, puts another in its place")
 end
 
 --- The command that shows and sets what a node keeps, for hints.

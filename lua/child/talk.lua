@@ -53,7 +53,7 @@ local function hear(self, seconds)
   local heard, line = pcall(self.wire.line, self.wire, seconds)
   if not heard and errors.from(line).kind == "timeout" then return false end
   if not heard then error(line, 0) end
-  if not line then error(errors.new("canceled", "the runner of this attempt is gone"), 0) end
+  if not line then errors.raise("canceled", "the runner of this attempt is gone") end
   local ok, answer = pcall(json.decode, line)
   if ok and type(answer) == "table" and self.open[answer.ack] then
     self.open[answer.ack], self.answers[answer.ack] = nil, answer
@@ -88,7 +88,7 @@ function Talk:call(message)
   end
   local answer = self:answer(self:ask(message), ANSWER_SECONDS)
   if not answer then
-    error(errors.new("timeout", ("the runner did not answer within %d s"):format(ANSWER_SECONDS)), 0)
+    errors.raise("timeout", ("the runner did not answer within %d s"):format(ANSWER_SECONDS))
   elseif answer.refused then
     errors.usage(("the runner refuses the report '%s': %s"):format(message.t, tostring(answer.refused)))
   end

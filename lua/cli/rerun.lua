@@ -6,8 +6,8 @@ local options = require "tidemill.cli.options"
 
 local function check_ended(found)
   if found.ended_at then return end
-  error(errors.new("conflict", ("run %s has not ended: %s"):format(found.id, found.state),
-    { hint = ("tidemill stop %s"):format(found.id) }), 0)
+  errors.raise("conflict", ("run %s has not ended: %s"):format(found.id, found.state),
+    "tidemill stop " .. found.id)
 end
 
 -- Nodes that count as done: those that succeeded before and are not behind `from`.

@@ -2,7 +2,7 @@
 ---
 --- Values are texts, as the server writes them, and go back to it as literals of their type.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local identifiers = require "tidemill.identifiers"
 local pg = require "pg"
 local suggest = require "tidemill.suggest"
@@ -26,8 +26,6 @@ local KINDS = { ["timestamp with time zone"] = "time", ["timestamp without time 
 local Column = {}
 Column.__index = Column
 
-local function refuse(message, hint) error(errors.new { kind = "usage", message = message, hint = hint }, 0) end
-
 local function make(name, full_type, more)
   local type_name = full_type:gsub("%(.-%)", "")
   local self = setmetatable({ sql = name, type = type_name, kind = KINDS[type_name] or "other" }, Column)
@@ -41,7 +39,7 @@ local function unknown(conn, one, name)
       .. "attnum > 0 AND NOT attisdropped ORDER BY attnum", one.oid)) do
     names[i] = row.name
   end
-  refuse(("the watermark's column '%s' is not in %s.%s"):format(name, one.schema, one.name),
+  errors.usage(("the watermark's column '%s' is not in %s.%s"):format(name, one.schema, one.name),
     suggest.hint(identifiers.meaning(name), names, "columns"))
 end
 
@@ -70,7 +68,7 @@ function column.of_query(described, name)
   for _, one in ipairs(described) do
     if one.name == identifiers.meaning(name) then return make(name, one.type, { nullable = true, indexed = false }) end
   end
-  refuse(("the query has no column '%s' for the watermark"):format(name), "select it, or name one of its columns")
+  errors.usage(("the query has no column '%s' for the watermark"):format(name), "select it, or name one of its columns")
 end
 
 local WIDE = { smallint = "bigint", integer = "bigint", real = "double precision" }
@@ -90,7 +88,7 @@ function Column:check(conn, value, from, hint)
   local ok, raised = pcall(conn.value, conn, "SELECT " .. self:literal(value))
   if ok then return tx:commit() end
   if conn:state() == "broken" or errors.is(raised) and raised.kind == "canceled" then error(raised, 0) end
-  refuse(("%s is '%s', which is no %s, as '%s' is"):format(from, value, self.type, self.sql), hint)
+  errors.usage(("%s is '%s', which is no %s, as '%s' is"):format(from, value, self.type, self.sql), hint)
 end
 
 --- The highest value of what stands behind FROM; nil if there is none. What is not a number is not counted.
@@ -110,10 +108,10 @@ end
 local function amount(self, overlap)
   if not overlap then return self.kind == "time" and SLACK or nil end
   if self.kind == "other" then
-    refuse(("the watermark has an overlap, and its column '%s' is of type %s"):format(self.sql, self.type),
+    errors.usage(("the watermark has an overlap, and its column '%s' is of type %s"):format(self.sql, self.type),
       "an overlap goes with times and numbers")
   elseif self.kind == "number" and overlap.seconds then
-    refuse(("the watermark's overlap is a time, and its column '%s' is of type %s"):format(self.sql, self.type),
+    errors.usage(("the watermark's overlap is a time, and its column '%s' is of type %s"):format(self.sql, self.type),
       "give a number")
   end
   return overlap.seconds or overlap.number

@@ -1,6 +1,6 @@
 --- The commit of an extract: its manifest, put last; and what becomes of objects without one.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local manifest = require "tidemill.manifest"
 local names = require "tidemill.manifest.names"
 local sweep = require "tidemill.sweep"
@@ -47,15 +47,13 @@ local function settle(ctx, place, id, objects, raised)
       return
     end
     commit.remove(place, objects)
-    error(errors.new { kind = "conflict", cause = raised,
-      message = ("node '%s' has put the manifest '%s'"):format(m and m.node or "?", id),
-      hint = "nodes that extract to one place need names that differ in more than case, blanks, '-' and '_'" }, 0)
+    errors.raise("conflict", ("node '%s' has put the manifest '%s'"):format(m and m.node or "?", id),
+      "nodes that extract to one place need names that differ in more than case, blanks, '-' and '_'", raised)
   end
   commit.remove(place, objects)
   if by == "itself" then error(raised, 0) end
-  error(errors.new { kind = "conflict", cause = raised,
-    message = ("attempt %d of node '%s' was closed by %s"):format(ctx.attempt, ctx.node, by),
-    hint = "nothing of this attempt was committed; a newer one does the work" }, 0)
+  errors.raise("conflict", ("attempt %d of node '%s' was closed by %s"):format(ctx.attempt, ctx.node, by),
+    "nothing of this attempt was committed; a newer one does the work", raised)
 end
 
 --- What every object of the attempt has in common: the head of its manifest, and what a load is told

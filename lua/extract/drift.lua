@@ -99,19 +99,20 @@ local function without(columns, names)
   return list
 end
 
-local function fail(message, hint) error(errors.new("data", message, { hint = hint }), 0) end
-
 -- What the flow wants done about it.
 local function settle(ctx, spec, selected, found)
   local message = ("the source's columns are not those of the last manifest: %s"):format(drift.say(found))
   if not spec.on_drift or spec.on_drift == "fail" then
-    fail(message, ("on_drift = \"add\" takes new columns along, \"ignore\" leaves them out; to accept them once: "
-      .. "%s --reset columns"):format(watermark.command(ctx.flow, ctx.node)))
+    errors.raise("data", message,
+      ("on_drift = \"add\" takes new columns along, \"ignore\" leaves them out; to accept them once: "
+        .. "%s --reset columns"):format(watermark.command(ctx.flow, ctx.node)))
   end
   ctx:log("warn", "%s", message)
   if spec.on_drift == "ignore" and #found.added > 0 then
     selected.columns, selected.picked = without(selected.columns, found.added), true
-    if #selected.columns == 0 then fail("none of the columns of the last manifest is there any more") end
+    if #selected.columns == 0 then
+      errors.raise("data", "none of the columns of the last manifest is there any more")
+    end
   end
 end
 

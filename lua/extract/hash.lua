@@ -6,7 +6,7 @@
 --- manifest, for loads to compare with.
 
 local copy = require "tidemill.copy"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local pg = require "pg"
 local rowhash = require "tidemill.rowhash"
 local stream = require "stream"
@@ -66,10 +66,6 @@ local function look_closer(self, work, from, sql)
   return rowhash.differing(self.names, rowhash.ask(conn, values_of(self), from, true), tap:sums())
 end
 
-local function refuse(message, hint)
-  error(errors.new { kind = "integrity", message = message, hint = hint }, 0)
-end
-
 local VOLATILE = "a query that gives other rows each time it is read, as with random(), clock_timestamp() or "
   .. "LIMIT without ORDER BY, cannot be verified; nor a table to which a partition is attached meanwhile: run it again"
 
@@ -83,8 +79,8 @@ function Hash:compare(work, read)
   local from = ("(%s\n) AS q"):format(sql)
   local source = rowhash.ask(work.snap.conn, self.kind == "hash" and values_of(self) or {}, from)
   if source.rows ~= read.rows then
-    refuse(("the source has %s in this snapshot, %d came out of it"):format(text.count(source.rows, "row"), read.rows),
-      VOLATILE)
+    errors.raise("integrity", ("the source has %s in this snapshot, %d came out of it"):format(
+      text.count(source.rows, "row"), read.rows), VOLATILE)
   end
   local report = { kind = self.kind, source = { rows = source.rows }, objects = { rows = read.rows }, equal = true }
   report.text = ("source and objects have the same %s"):format(text.count(source.rows, "row"))
@@ -93,8 +89,8 @@ function Hash:compare(work, read)
   for _, tap in ipairs(self.taps) do sum = sum + tap:sums().sum end
   if sum ~= source.sum then
     local columns = look_closer(self, work, from, sql)
-    refuse(#columns > 0 and ("what came out of the source differs from it in %s"):format(rowhash.say(columns))
-      or "what came out of the source differs from it", VOLATILE)
+    errors.raise("integrity", #columns > 0 and ("what came out of the source differs from it in %s"):format(
+      rowhash.say(columns)) or "what came out of the source differs from it", VOLATILE)
   end
   report.source.sum, report.objects.sum = rowhash.hex(source.sum), rowhash.hex(sum)
   report.text = ("%s, hash %s"):format(report.text, report.source.sum)

@@ -5,7 +5,7 @@
 --- values together), else in a sample: never by arithmetic between the least and the greatest, for keys
 --- have gaps and lumps. A cut that is badly placed costs time; no row depends on it.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local explain = require "tidemill.extract.explain"
 local identifiers = require "tidemill.identifiers"
 local pg = require "pg"
@@ -43,8 +43,7 @@ local LOOK = [[
 local function unknown(conn, where, name)
   local names = {}
   for i, row in ipairs(conn:query(LOOK, where)) do names[i] = row.name end
-  error(errors.new { kind = "usage", message = ("split_by: %s has no column '%s'"):format(where, name),
-    hint = suggest.hint(name, names, "columns") }, 0)
+  errors.usage(("split_by: %s has no column '%s'"):format(where, name), suggest.hint(name, names, "columns"))
 end
 
 --- Looks a key up: a column of `table`, or "table.column" in `split_by`.
@@ -157,10 +156,8 @@ local function check_order(conn, key, cuts)
     SELECT v::%s%s AS k, lead(v::%s%s) OVER (ORDER BY i) AS n FROM unnest($1::text[]) WITH ORDINALITY AS u(v, i)) s]])
     :format(key.type, key.collate, key.type, key.collate), cuts)
   if rises then return cuts end
-  error(errors.new { kind = "usage",
-    message = ("'%s' cannot divide rows: the type %s sorts in another order than it compares"):format(key.name,
-      key.type),
-    hint = "put the schema of the type into search_path, or name another column in 'split_by'" }, 0)
+  errors.usage(("'%s' cannot divide rows: the type %s sorts in another order than it compares"):format(key.name,
+    key.type), "put the schema of the type into search_path, or name another column in 'split_by'")
 end
 
 local function find(conn, key, count, opts)

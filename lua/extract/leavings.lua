@@ -5,16 +5,16 @@
 --- run has not made: from then on no attempt that may still live can commit, and the answer stays true.
 --- (If the run is restored, its next attempt has that number.)
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local ledger = require "tidemill.ledger"
 local watermark = require "tidemill.watermark"
 
 local leavings = {}
 
 local function stuck(ctx, left, load, message, hint)
-  error(errors.new { kind = "conflict", message = ("load '%s' of run %s %s"):format(load.name, left.run, message),
-    hint = ("%s; until then node '%s' makes no increment: rows would be lost or come twice"):format(
-      hint or ("tidemill restore %s finishes it"):format(left.run), ctx.node) }, 0)
+  errors.raise("conflict", ("load '%s' of run %s %s"):format(load.name, left.run, message),
+    ("%s; until then node '%s' makes no increment: rows would be lost or come twice"):format(
+      hint or ("tidemill restore %s finishes it"):format(left.run), ctx.node))
 end
 
 -- Whether a load of that run has committed: all, or nothing. Raises conflict if it is neither.

@@ -6,7 +6,7 @@
 --- numbers only as long as nothing writes them anew: ALTER TABLE may, and so does whatever copies a table and
 --- puts the copy in its place. VACUUM FULL and CLUSTER keep them.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local relation = require "tidemill.extract.relation"
 
 local origin = {}
@@ -68,9 +68,9 @@ end
 ---@param message string
 ---@param command string  that sets the watermark
 function origin.refuse(message, command)
-  error(errors.new { kind = "conflict", message = message,
-    hint = ("transactions tell no longer which rows are new. See what the target has, then: %s --set VALUE, " ..
-      "for the rows above a value, or --reset watermark, for all"):format(command) }, 0)
+  errors.raise("conflict", message,
+    ("transactions tell no longer which rows are new. See what the target has, then: %s --set VALUE, "
+      .. "for the rows above a value, or --reset watermark, for all"):format(command))
 end
 
 --- Raises conflict unless the server is the one of the last increment, with the same history.

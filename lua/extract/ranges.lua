@@ -6,7 +6,7 @@
 
 local budget = require "tidemill.budget"
 local cores = require "tidemill.cores"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local explain = require "tidemill.extract.explain"
 local keys = require "tidemill.extract.keys"
 local pg = require "pg"
@@ -27,10 +27,6 @@ local RANGES_A_JOB, RANGES_TO_RESUME = 4, 16
 ---@field bytes? integer    about how much there is to read, if that is known
 ---@field list? extract.Range[]  of a key: all ranges in order, those that need not be read among them
 ---@field next fun(): extract.Range?  each range that is to be read, once
-
-local function refuse(message, hint)
-  error(errors.new { kind = "usage", message = message, hint = hint }, 0)
-end
 
 -- Iterates over a list.
 local function each(list)
@@ -113,13 +109,13 @@ local function check_no_null(conn, selection, spec, key)
     return true
   end
   if is_outer then
-    refuse(("no range from ${lo} to ${hi} holds rows to which an outer join gives no '%s'"):format(key.expression),
-      "split by a column of the other side, or write ${range} in place of the comparisons: for one of the ranges it "
-        .. "is IS NULL")
+    errors.usage(("no range from ${lo} to ${hi} holds rows to which an outer join gives no '%s'"):format(
+      key.expression), "split by a column of the other side, or write ${range} in place of the comparisons: for one "
+      .. "of the ranges it is IS NULL")
   end
   if key.nullable and conn:value(("SELECT EXISTS (SELECT FROM %s WHERE %s%s)"):format(key.table,
     pg.quote_ident(key.name), key.is_null)) then
-    refuse(("'%s' has NULLs, and no range from ${lo} to ${hi} holds them"):format(key.expression),
+    errors.usage(("'%s' has NULLs, and no range from ${lo} to ${hi} holds them"):format(key.expression),
       "write ${range} in place of the comparisons; it is IS NULL for one of the ranges")
   end
   return false
@@ -220,7 +216,7 @@ end
 local function primary_key(conn, spec, why)
   local column = keys.primary(conn, spec.table)
   if not column then
-    refuse(("table '%s' has no primary key to divide it by%s"):format(spec.table, why and ", and " .. why or ""),
+    errors.usage(("table '%s' has no primary key to divide it by%s"):format(spec.table, why and ", and " .. why or ""),
       "name a column in 'split_by', or set jobs = 1")
   end
   return keys.look(conn, column, spec.table)
@@ -268,7 +264,7 @@ end
 function ranges.divide(ctx, snap, selection, spec, key, done)
   local conn, jobs = snap.conn, spec.jobs
   local unshared = jobs and jobs > 1 and snap:unshared()
-  if unshared then refuse(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
+  if unshared then errors.usage(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
   if key then return by_key(ctx, conn, selection, spec, key, jobs or 1, done) end
   local condition = spec.where or selection.predicate -- then who knows how many bytes there are
   if is_one(spec, snap.relation) then
@@ -283,7 +279,7 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
     return whole(selection, not condition and bytes or nil)
   end
   if spec.split_by then
-    refuse(("table '%s' cannot be split by ctid: %s"):format(spec.table, why), "name a column in 'split_by'")
+    errors.usage(("table '%s' cannot be split by ctid: %s"):format(spec.table, why), "name a column in 'split_by'")
   elseif jobs and jobs > 1 then
     return by_key(ctx, conn, selection, spec, primary_key(conn, spec, why), jobs)
   end

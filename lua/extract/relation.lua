@@ -1,6 +1,6 @@
 --- What a named table is to an extract: whether it can be locked, and read page by page.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local pg = require "pg"
 
 local relation = {}

@@ -1,7 +1,7 @@
 --- What the objects of an extract look like: format, columns, header lines, names.
 
 local copy = require "tidemill.copy"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local hash = require "tidemill.extract.hash"
 local names = require "tidemill.manifest.names"
 local stream = require "stream"
@@ -43,9 +43,8 @@ local function check_names(columns)
   local seen = {}
   for i, column in ipairs(columns) do
     if seen[column.name] then
-      error(errors.new { kind = "sql",
-        message = ("columns %d and %d of the query are both named '%s'"):format(seen[column.name], i, column.name),
-        hint = "name them apart: SELECT expression AS name" }, 0)
+      errors.raise("sql", ("columns %d and %d of the query are both named '%s'"):format(seen[column.name], i,
+        column.name), "name them apart: SELECT expression AS name")
     end
     seen[column.name] = i
   end

@@ -7,7 +7,7 @@
 --- cannot, and then nothing of this attempt may count.
 
 local crash = require "tidemill.crash"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local pg = require "pg"
 local relation = require "tidemill.extract.relation"
 local signal = require "tidemill.signal"
@@ -27,9 +27,8 @@ Snapshot.__index = Snapshot
 -- transaction runs in another session than the one that was set up; which is not always so.
 local function check_pid(conn, pid, whose)
   if pid == conn:pid() then return end
-  error(errors.new { kind = "usage",
-    message = ("connection '%s' goes through a pooler in transaction mode"):format(whose),
-    hint = "an extract needs sessions of its own: connect to the server itself, or to a pool in session mode" }, 0)
+  errors.usage(("connection '%s' goes through a pooler in transaction mode"):format(whose),
+    "an extract needs sessions of its own: connect to the server itself, or to a pool in session mode")
 end
 
 local function begin(self, conn, id)
@@ -95,9 +94,9 @@ function Snapshot:grow(count)
     if not ok then
       if self.sessions[#self.sessions] ~= conn then conn:close() end
       if not FOREIGN[raised.code] then error(raised, 0) end
-      error(errors.new { kind = "usage", cause = raised,
-        message = ("sessions of connection '%s' do not share a snapshot: %s"):format(self.spec.from, raised.message),
-        hint = "several servers or a pooler answer there; set jobs = 1, or connect to one server itself" }, 0)
+      errors.raise("usage", ("sessions of connection '%s' do not share a snapshot: %s"):format(self.spec.from,
+        raised.message), "several servers or a pooler answer there; set jobs = 1, or connect to one server itself",
+        raised)
     end
     check_pid(conn, conn:value "SELECT pg_backend_pid()", self.spec.from)
   end
@@ -111,9 +110,8 @@ function Snapshot:age_ms() return (self.ended or signal.mono()) - self.opened en
 function Snapshot:check_age()
   local most = self.spec.max_snapshot_age
   if not most or self:age_ms() <= most * 1000 then return end
-  error(errors.new { kind = "timeout",
-    message = ("the snapshot is older than max_snapshot_age = %s"):format(units.show_duration(most)),
-    hint = "the source has to keep dead rows as long; more jobs, a narrower query or resume = true shorten it" }, 0)
+  errors.raise("timeout", ("the snapshot is older than max_snapshot_age = %s"):format(units.show_duration(most)),
+    "the source has to keep dead rows as long; more jobs, a narrower query or resume = true shorten it")
 end
 
 --- Ends the transactions. Raises if one of the sessions is gone.

@@ -40,7 +40,7 @@
 
 local column = require "tidemill.extract.column"
 local deliveries = require "tidemill.deliveries"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local leavings = require "tidemill.extract.leavings"
 local json = require "json"
 local origin = require "tidemill.extract.origin"
@@ -62,10 +62,6 @@ local OLD = 1 << 28      -- transactions after which what was seen is kept anew
 local Window = {}
 Window.__index = Window
 
-local function refuse(kind, message, hint)
-  error(errors.new { kind = kind, message = message, hint = hint }, 0)
-end
-
 -- ---- whose window it is ----
 
 local TRIES = 5
@@ -81,7 +77,7 @@ local function take(ctx)
       settled[i] = { run = left.run, node = left.node, delivered = leavings.look(ctx, left) }
     end
   end
-  refuse("conflict", "runs of this flow come and go too fast to tell which of them delivered its increment")
+  errors.raise("conflict", "runs of this flow come and go too fast to tell which of them delivered its increment")
 end
 
 -- ---- before the snapshot ----
@@ -169,12 +165,12 @@ local function check_base(self, kind)
   local base = self.base
   if not base or base.set then return end
   if base.kind ~= kind then
-    refuse("conflict", ("the last increment was taken by %s, and this one can only go by %s"):format(base.kind, kind),
-      ("see what the target has, then: %s --set VALUE, or --reset watermark"):format(self.command))
+    errors.raise("conflict", ("the last increment was taken by %s, and this one can only go by %s"):format(base.kind,
+      kind), ("see what the target has, then: %s --set VALUE, or --reset watermark"):format(self.command))
   end
   if base.column ~= self.column.sql or base.type ~= self.column.type then
     if kind == "values" then
-      refuse("conflict", ("the watermark was kept by column '%s' (%s), and is now '%s' (%s)"):format(base.column,
+      errors.raise("conflict", ("the watermark was kept by column '%s' (%s), and is now '%s' (%s)"):format(base.column,
         base.type, self.column.sql, self.column.type), self.command .. " --set VALUE, or --reset watermark")
     end
     base.low, base.oldest = nil, nil
@@ -261,16 +257,16 @@ local function check_values(self, why, foreign)
   local col = self.column
   if self.overlap then
     if appends(self.ctx) and #deliveries.loads(self.ctx.model, self.ctx.model.by_name[self.ctx.node]) > 0 then
-      refuse("usage", ("with an overlap rows come again, since %s, and a load would append them twice"):format(why),
+      errors.usage(("with an overlap rows come again, since %s, and a load would append them twice"):format(why),
         "let the load say mode = \"merge\"")
     end
     col:has_bound(self.overlap)
   elseif foreign or col.type ~= "timestamp with time zone" then
-    refuse("usage", ("the watermark by '%s' of type %s needs an overlap, since %s"):format(col.sql, col.type, why),
+    errors.usage(("the watermark by '%s' of type %s needs an overlap, since %s"):format(col.sql, col.type, why),
       "give an overlap, and loads that merge" .. (foreign and ""
         or "; without one a column of type timestamptz would do"))
   elseif not self.oldest then
-    refuse("auth", ("the start of the oldest open transaction cannot be told, and %s"):format(why),
+    errors.raise("auth", ("the start of the oldest open transaction cannot be told, and %s"):format(why),
       "GRANT pg_read_all_stats to the role, or give an overlap, and loads that merge")
   end
 end
@@ -298,9 +294,8 @@ local function by_values(self, snap, why, foreign)
   local filtered = spec.table and spec.where
   if conn:value(("SELECT EXISTS (SELECT FROM %s %s %s IS NULL)"):format(from, filtered and "AND" or "WHERE",
     col.sql)) then
-    refuse("data", ("there are rows without a value in the watermark's column '%s': they would never come"):format(
-      col.sql),
-      "give them one in the query (coalesce), or leave them out in its WHERE")
+    errors.raise("data", ("there are rows without a value in the watermark's column '%s': they would never come")
+      :format(col.sql), "give them one in the query (coalesce), or leave them out in its WHERE")
   end
   self.high = col:highest(conn, ("%s %s %s"):format(from, filtered and "AND" or "WHERE", self.predicate), true)
     or base and base.low

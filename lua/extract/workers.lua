@@ -9,7 +9,7 @@
 
 local crash = require "tidemill.crash"
 local deal = require "tidemill.extract.deal"
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local guarded = require "tidemill.guarded"
 local resume = require "tidemill.extract.resume"
 local signal = require "tidemill.signal"

@@ -180,15 +180,15 @@ end })
 
 function Store:put(key, bytes, opts)
   if opts and opts.create_only and self.objects[key] then
-    error(errors.new("exists", ("object '%s' exists"):format(key)), 0)
+    errors.raise("exists", ("object '%s' exists"):format(key))
   end
   self.objects[key] = bytes
   return { key = key, size = #bytes, etag = require "tidemill.sign".sha256(bytes) }
 end
 
 function Store:get(key)
-  return self.objects[key] or error(errors.new("not_found", ("no object '%s' in the stub of '%s'"):format(key,
-    self.name)), 0)
+  return self.objects[key] or errors.raise("not_found", ("no object '%s' in the stub of '%s'"):format(key,
+    self.name))
 end
 
 function Store:head(key)

@@ -88,8 +88,8 @@ local function check_rows(work)
   local m, rejected = work.src.manifest, work.reject and work.reject.count or 0
   local rows = work.rows + work.src.piece_rows + rejected
   if rows == m.rows then return end
-  error(errors.new("integrity", ("%d rows were loaded%s, the manifest says %d"):format(rows,
-    rejected > 0 and (", %d of them rejected"):format(rejected) or "", m.rows)), 0)
+  errors.raise("integrity", ("%d rows were loaded%s, the manifest says %d"):format(rows,
+    rejected > 0 and (", %d of them rejected"):format(rejected) or "", m.rows))
 end
 
 --- Writes the ledger and commits.

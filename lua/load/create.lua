@@ -300,8 +300,8 @@ end
 local function check_fresh(conn, spec, begun)
   if begun.count > 0 then return end -- an attempt before this one has put rows there
   if not conn:one(("SELECT 1 AS one FROM %s LIMIT 1"):format(spec.into)) then return end
-  error(errors.new("exists", ("table %s is there and has rows"):format(spec.into), { hint = "mode = \"create\" fills "
-    .. "a table that is new or empty; mode = \"append\" with create = true adds to one" }), 0)
+  errors.raise("exists", ("table %s is there and has rows"):format(spec.into),
+    "mode = \"create\" fills a table that is new or empty; mode = \"append\" with create = true adds to one")
 end
 
 --- Sees to it that the load's table is there, if the flow asks for that. Returns whether it was made. Raises

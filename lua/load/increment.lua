@@ -14,9 +14,9 @@ local increment = {}
 ---@param m manifest.Manifest
 function increment.check(ctx, spec, m)
   if not m.increment or m.run == ctx.run_id or m.flow ~= ctx.flow or spec.mode ~= "append" then return end
-  error(errors.new("conflict", ("manifest '%s' is an increment that run %s has made"):format(m.id, tostring(m.run)),
-    { hint = ("tidemill restore %s loads it, if that is still to be done; else run the flow with its extract"):format(
-      tostring(m.run)) }), 0)
+  errors.raise("conflict", ("manifest '%s' is an increment that run %s has made"):format(m.id, tostring(m.run)),
+    ("tidemill restore %s loads it, if that is still to be done; else run the flow with its extract"):format(
+      tostring(m.run)))
 end
 
 --- What this load has committed in this run must be what the extract before it names; if that has made
@@ -30,8 +30,8 @@ function increment.check_done(ctx, spec, done)
     if node and node.kind == "extract" and node.spec.watermark and done.manifest and outputs.manifest
       and outputs.manifest ~= done.manifest
       and locations.same(node.spec.to, spec.from) then
-      error(errors.new("conflict", ("this load has committed the increment '%s' before, and '%s' has made another")
-        :format(done.manifest, name), { hint = "run the flow anew: tidemill rerun " .. ctx.run_id }), 0)
+      errors.raise("conflict", ("this load has committed the increment '%s' before, and '%s' has made another")
+        :format(done.manifest, name), "run the flow anew: tidemill rerun " .. ctx.run_id)
     end
   end
 end

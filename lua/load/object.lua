@@ -83,11 +83,11 @@ function object.copy(work, conn, sql, one)
   crash.point "load.copy.after"
   local taken = rows + (rejected or 0)
   if taken < one.rows and sql:find("WHERE", 1, true) and work.spec.where then
-    error(errors.new("data", ("object '%s': %s of %d outside of 'where'"):format(key,
-      text.count(one.rows - taken, "row"), one.rows), { hint = "nothing was loaded" }), 0)
+    errors.raise("data", ("object '%s': %s of %d outside of 'where'"):format(key,
+      text.count(one.rows - taken, "row"), one.rows), "nothing was loaded")
   elseif taken ~= one.rows then
-    error(errors.new("integrity", ("object '%s' loaded %d rows%s, its manifest says %d"):format(key, rows,
-      rejected and (", of it %d rejected"):format(rejected) or "", one.rows)), 0)
+    errors.raise("integrity", ("object '%s' loaded %d rows%s, its manifest says %d"):format(key, rows,
+      rejected and (", of it %d rejected"):format(rejected) or "", one.rows))
   end
   work.rows, work.bytes, work.objects = work.rows + rows, work.bytes + one.raw_bytes, work.objects + 1
   return rows

@@ -30,8 +30,6 @@ local text = require "tidemill.text"
 
 local pull = {}
 
-local function fail(kind, message, hint) error(errors.new(kind, message, { hint = hint }), 0) end
-
 -- ---- statements ----
 
 -- (a 'x', b 'y') of { { "a", "x" }, ... }; nil values are left out.
@@ -221,7 +219,7 @@ local function check_again(m, groups)
   present.check(m)
   for _, group in ipairs(groups or {}) do
     if not alone(m, group) then
-      fail("integrity", ("objects '%s%s...' that are not in the manifest appeared meanwhile"):format(m.prefix,
+      errors.raise("integrity", ("objects '%s%s...' that are not in the manifest appeared meanwhile"):format(m.prefix,
         group.stem), "run the load again")
     end
   end
@@ -236,15 +234,15 @@ local OURS = [[SELECT count(*) FROM pg_proc p JOIN pg_depend d ON d.objid = p.oi
 -- Whose extension it is; raises when it will not do.
 local function dialect_of(conn, on, format)
   if conn:value(HAS) == 0 then
-    fail("not_found", ("'%s' does not have the extension oss_fdw"):format(on),
+    errors.raise("not_found", ("'%s' does not have the extension oss_fdw"):format(on),
       "CREATE EXTENSION oss_fdw; see 'tidemill help oss_fdw'. Without it leave out via = \"oss_fdw\"")
   elseif conn:flavor() == "greenplum" then
     if format.compress == "zstd" then
-      fail("usage", "AnalyticDB's oss_fdw does not read zstd", "extract with compress = \"gzip\"")
+      errors.usage("AnalyticDB's oss_fdw does not read zstd", "extract with compress = \"gzip\"")
     end
     return "adbpg"
   elseif conn:value(OURS) == 0 then
-    fail("usage", ("the oss_fdw of '%s' is neither AnalyticDB's nor tidemill's"):format(on),
+    errors.usage(("the oss_fdw of '%s' is neither AnalyticDB's nor tidemill's"):format(on),
       "leave out via = \"oss_fdw\": rows are then sent by COPY")
   end
   return "ours"
@@ -254,8 +252,8 @@ end
 local function check_server(conn, name)
   local wrapper = conn:value([[SELECT w.fdwname::text FROM pg_foreign_server s
     JOIN pg_foreign_data_wrapper w ON w.oid = s.srvfdw WHERE s.srvname = $1]], name)
-  if not wrapper then fail("not_found", ("there is no foreign server '%s'"):format(name)) end
-  if wrapper ~= "oss_fdw" then fail("usage", ("server '%s' is one of %s, not of oss_fdw"):format(name, wrapper)) end
+  if not wrapper then errors.raise("not_found", ("there is no foreign server '%s'"):format(name)) end
+  if wrapper ~= "oss_fdw" then errors.usage(("server '%s' is one of %s, not of oss_fdw"):format(name, wrapper)) end
 end
 
 local function explain(raised)
@@ -275,12 +273,12 @@ local NAME_ONE = "name a server that is there: via = { \"oss_fdw\", server = \"n
 
 -- What a server made here cannot be told.
 local function check_store(to, dialect, endpoint)
-  if to.token then fail("usage", "the store's keys are temporary ones, which oss_fdw does not take", NAME_ONE) end
+  if to.token then errors.usage("the store's keys are temporary ones, which oss_fdw does not take", NAME_ONE) end
   if dialect == "ours" then return end
-  if to.protocol ~= "oss" then fail("usage", "AnalyticDB's oss_fdw reads OSS alone", "load without via") end
-  if not to.id then fail("usage", "AnalyticDB's oss_fdw wants keys, and the store is used without", NAME_ONE) end
+  if to.protocol ~= "oss" then errors.usage("AnalyticDB's oss_fdw reads OSS alone", "load without via") end
+  if not to.id then errors.usage("AnalyticDB's oss_fdw wants keys, and the store is used without", NAME_ONE) end
   if to.addressing == "cname" and not endpoint then
-    fail("usage", "AnalyticDB's oss_fdw knows no bucket by a domain of its own",
+    errors.usage("AnalyticDB's oss_fdw knows no bucket by a domain of its own",
       "give via = { \"oss_fdw\", endpoint = \"oss-REGION-internal.aliyuncs.com\" }")
   end
 end
@@ -292,7 +290,7 @@ local function make_server(work, conn, name, to, dialect)
   exec(conn, pull.server(name, to, dialect))
   if not to.id then return end
   if (to.id .. to.secret):find "[^!-~]" or (to.id .. to.secret):find("\\", 1, true) then
-    fail("usage", "the store's keys have a character that is none of a key")
+    errors.usage("the store's keys have a character that is none of a key")
   end
   conn:exec(pull.keys(conn:flavor()))
   local sink <close> = conn:copy_in "COPY pg_temp.tidemill_keys FROM STDIN"
@@ -347,7 +345,8 @@ local function take(work, conn, sql, part)
     error(result, 0)
   end
   if result.affected ~= part.rows then
-    fail("integrity", ("%s gave %s rows, the manifest says %d"):format(part.what, tostring(result.affected), part.rows),
+    errors.raise("integrity", ("%s gave %s rows, the manifest says %d"):format(part.what, tostring(result.affected),
+      part.rows),
       "extract again; if they are right in the store, look at triggers of the table and at what the server reads")
   end
   work.rows, work.objects = work.rows + part.rows, work.objects + part.objects

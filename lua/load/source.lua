@@ -34,8 +34,6 @@ source.GONE = setmetatable({}, { __name = "load.gone", __tostring = function() r
 local Source = {}
 Source.__index = Source
 
-local function conflict(message, hint) error(errors.new("conflict", message, { hint = hint }), 0) end
-
 -- Where a node before this one has made or found a manifest, and its id.
 local function place_of(node, outputs)
   local kind, spec = node.kind, node.spec
@@ -54,8 +52,8 @@ local function manifest_of_run(ctx, spec)
     if id and locations.same(place, spec.from) then
       local other = found[node.kind]
       if other and other.id ~= id then
-        conflict(("nodes '%s' and '%s' before this one name different data in %s"):format(other.name, name,
-          spec.from), "give each extract a place of its own")
+        errors.raise("conflict", ("nodes '%s' and '%s' before this one name different data in %s"):format(other.name,
+          name, spec.from), "give each extract a place of its own")
       end
       found[node.kind] = { name = name, id = id }
     end
@@ -76,7 +74,7 @@ local function settle(self, id)
     if piece and piece.etag == object.etag and piece.rows == object.rows then before = before + 1 end
   end
   if before < self.piece_count then
-    conflict(("%s of other data of %s %s in the table already, from an attempt before this one"):format(
+    errors.raise("conflict", ("%s of other data of %s %s in the table already, from an attempt before this one"):format(
       text.count(self.piece_count - before, "object"), self.place,
       self.piece_count - before == 1 and "is" or "are"),
       ("the extract was run again in between: remove the rows of this run, and DELETE FROM tidemill.load_ledger " ..

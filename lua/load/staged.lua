@@ -100,8 +100,8 @@ local function refuse(work, conn, p)
     end
     if not ok then error(count, 0) end
     if count > 0 then
-      error(errors.new("data", ("%s of the objects in %s %s %s"):format(text.count(count, "row"), work.spec.from,
-        count == 1 and "is" or "are", refusal.what), { hint = "nothing was loaded" }), 0)
+      errors.raise("data", ("%s of the objects in %s %s %s"):format(text.count(count, "row"), work.spec.from,
+        count == 1 and "is" or "are", refusal.what), "nothing was loaded")
     end
   end
 end
@@ -114,7 +114,7 @@ local function settle_counts(work, p, dropped)
   local counts, rows = work.counts, rows_of(work)
   if work.spec.mode ~= "merge" then
     if counts.inserted ~= rows then
-      error(errors.new("integrity", ("%d rows were published of %d"):format(counts.inserted, rows)), 0)
+      errors.raise("integrity", ("%d rows were published of %d"):format(counts.inserted, rows))
     end
     return
   end
@@ -128,7 +128,7 @@ local function dedup(work, conn, p)
   if not sql then return 0 end
   local count = conn:value("SELECT count(*) FROM " .. p.stage)
   if count ~= rows_of(work) then
-    error(errors.new("integrity", ("the staging table has %d rows of %d"):format(count, rows_of(work))), 0)
+    errors.raise("integrity", ("the staging table has %d rows of %d"):format(count, rows_of(work)))
   end
   return conn:exec(sql).rows
 end

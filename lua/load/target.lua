@@ -30,10 +30,6 @@ local target = {}
 local Target = {}
 Target.__index = Target
 
-local function fail(kind, message, hint)
-  error(errors.new(kind, message, { hint = hint }), 0)
-end
-
 -- What the table is, and its columns by name and in order.
 local function look(conn, into)
   local ok, relation = pcall(conn.one, conn,
@@ -61,14 +57,14 @@ local function check_mapping(spec, head)
   local mapping, names = spec.columns or {}, {}
   for i, column in ipairs(head.columns) do names[i] = column.name end
   if #mapping > 0 and #mapping ~= #names then
-    fail("usage", ("'columns' lists %d names, the objects have %d columns"):format(#mapping, #names),
+    errors.usage(("'columns' lists %d names, the objects have %d columns"):format(#mapping, #names),
       "in the objects: " .. table.concat(names, ", "))
   end
   local known = {}
   for _, name in ipairs(names) do known[name] = true end
   for name in pairs(#mapping == 0 and mapping or {}) do
     if not known[name] then
-      fail("usage", ("'columns' maps '%s', which the objects do not have"):format(name),
+      errors.usage(("'columns' maps '%s', which the objects do not have"):format(name),
         suggest.hint(name, names, "in the objects"))
     end
   end
@@ -76,7 +72,7 @@ end
 
 local function missing(spec, source, name, names)
   local near = suggest.nearest(name, names)
-  fail("data", ("table %s has no column '%s' for column '%s' of the objects"):format(spec.into, name, source),
+  errors.raise("data", ("table %s has no column '%s' for column '%s' of the objects"):format(spec.into, name, source),
     near and ("did you mean '%s'? map it: columns = { [%q] = %q }"):format(near, source, near)
       or ("the table has: %s; on_drift = \"add\" adds the column, \"ignore\" leaves it out"):format(
         table.concat(names, ", ")))
@@ -99,7 +95,7 @@ local function pair(self, spec, column, name, by_name, names)
   elseif not by_name[name] then
     missing(spec, column.name, name, names)
   elseif by_name[name].generated then
-    fail("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into),
+    errors.raise("data", ("column '%s' of table %s is generated and cannot be loaded"):format(name, spec.into),
       "leave it out of what the extract reads")
   else
     table.insert(self.filled, one.quoted)
@@ -117,7 +113,7 @@ local function check_names(self, spec)
         if column.name == name then found = field ~= "keys" or not column.extra end
       end
       if not found then
-        fail("usage", ("'%s' names '%s', which is no column of table %s that the objects have")
+        errors.usage(("'%s' names '%s', which is no column of table %s that the objects have")
           :format(field, name, spec.into), suggest.hint(name, known, "loaded"))
       end
     end
@@ -139,7 +135,7 @@ function target.open(conn, spec, head)
   for i, column in ipairs(head.columns) do
     local name = mapping[column.name] or mapping[i] or column.name
     if taken[name] then
-      fail("usage", ("columns '%s' and '%s' would both go into '%s'"):format(taken[name], column.name, name))
+      errors.usage(("columns '%s' and '%s' would both go into '%s'"):format(taken[name], column.name, name))
     end
     taken[name] = column.name
     pair(self, spec, column, name, by_name, names)

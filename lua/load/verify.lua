@@ -33,8 +33,6 @@ local verify = {}
 local Verify = {}
 Verify.__index = Verify
 
-local function refuse(message, hint) error(errors.new("integrity", message, { hint = hint }), 0) end
-
 --- What compares; nil if the flow does not ask for it.
 ---@param spec table  the node's fields
 ---@param head table  columns and format of the objects
@@ -131,10 +129,11 @@ local function check_objects(self, work)
   local sum, aside = source_sum(self, m), self.aside
   read_others(self, work)
   if self.rows + aside.rows ~= m.rows then
-    refuse(("the objects hold %s, the manifest says %d"):format(text.count(self.rows + aside.rows, "row"), m.rows))
+    errors.raise("integrity", ("the objects hold %s, the manifest says %d"):format(
+      text.count(self.rows + aside.rows, "row"), m.rows))
   end
   if sum and aside.unread == 0 and self.sum + aside.sum ~= sum then
-    refuse("the objects hold other rows than the source had when they were made",
+    errors.raise("integrity", "the objects hold other rows than the source had when they were made",
       "they were altered, or their manifest was; run the extract again")
   end
   self.source = { rows = m.rows, sum = sum and rowhash.hex(sum) }
@@ -248,7 +247,7 @@ local function explain(self, work, conn, columns, scope)
       notes[#notes + 1] = ("'%s' is %s at the source and %s in the table"):format(name, one.source_type, one.type)
     end
   end
-  refuse(#differing > 0 and ("%s holds other values than the objects in %s"):format(scope.relation,
+  errors.raise("integrity", #differing > 0 and ("%s holds other values than the objects in %s"):format(scope.relation,
     rowhash.say(differing)) or ("%s holds other rows than the objects"):format(scope.relation),
     #notes > 0 and table.concat(notes, "; ")
       or "a trigger or a rule changes values, or somebody else writes to these rows")
@@ -297,8 +296,9 @@ function Verify:target(work, conn, columns, scope)
     local expected = scope.winners and rowhash.ask(conn, values, ("(%s\n) AS w"):format(scope.winners)) or self
     local actual = ask(conn, values, rows_of(conn, scope), scope.relation)
     if actual.rows ~= expected.rows then
-      refuse(("%s holds %s of this load, %d were loaded"):format(scope.relation, text.count(actual.rows, "row"),
-        expected.rows), "a trigger or a rule adds or drops rows, or somebody else writes to these rows")
+      errors.raise("integrity", ("%s holds %s of this load, %d were loaded"):format(scope.relation,
+        text.count(actual.rows, "row"), expected.rows),
+        "a trigger or a rule adds or drops rows, or somebody else writes to these rows")
     end
     if hashed and actual.sum ~= expected.sum then explain(self, work, conn, found, scope) end
     self.report = { kind = self.kind, source = self.source, equal = true,

@@ -4,7 +4,7 @@
 --- and in DDL. So what a load relies on is checked here, and types and options are let through only in
 --- the forms that PostgreSQL itself writes.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 local json = require "json"
 
 local form = {}
@@ -21,8 +21,8 @@ local CRC_DIGITS = 20
 ---@param where string  the manifest's key
 ---@param why string
 function form.refuse(where, why)
-  error(errors.new { kind = "integrity", message = ("manifest '%s' is not usable: %s"):format(where, why),
-    hint = "it must be as a tidemill extract put it; extract again to get another" }, 0)
+  errors.raise("integrity", ("manifest '%s' is not usable: %s"):format(where, why),
+    "it must be as a tidemill extract put it; extract again to get another")
 end
 
 local refuse = form.refuse

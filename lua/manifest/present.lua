@@ -4,15 +4,13 @@
 --- order: one request for a thousand objects, and no memory. An object that the listing lacks is
 --- asked for by itself before it is called missing, for there are stores whose listings lag.
 
-local errors = require "tidemill.error"
+local errors = require "tidemill.errors"
 
 local present = {}
 
 local HINT = "run the extract again"
 
-local function fail(message)
-  error(errors.new { kind = "integrity", message = message, hint = HINT }, 0)
-end
+local function fail(message) errors.raise("integrity", message, HINT) end
 
 -- What two keys have in common at their beginnings.
 local function common(a, b)

@@ -12,9 +12,7 @@ local script = require "tidemill.script"
 local MOST_BYTES = 1 << 20 -- of one output
 local BOOLEAN = { t = "true", f = "false" }
 
-local function fail(message, hint)
-  error(errors.new("data", message, { hint = hint }), 0)
-end
+local function fail(message, hint) errors.raise("data", message, hint) end
 
 -- The position of the column that an output wants; nil for all.
 local function position(name, pick, columns)

@@ -232,6 +232,6 @@ return function(ctx, spec)
   ctx:output("failed", totals.fail)
   ctx:output("violations", violations)
   if #failed == 0 then return end
-  error(errors.new("data", ("%d of %s violated: %s"):format(#failed, text.count(#results, "rule"),
-    table.concat(failed, ", ")), { hint = "the log has the report, and a query for the rows" }), 0)
+  errors.raise("data", ("%d of %s violated: %s"):format(#failed, text.count(#results, "rule"),
+    table.concat(failed, ", ")), "the log has the report, and a query for the rows")
 end

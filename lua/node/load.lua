@@ -50,9 +50,9 @@ local verify = require "tidemill.load.verify"
 -- committed already.
 local function refuse_pieces(begun, takes_all)
   if not takes_all or begun.count == 0 then return end
-  error(errors.new("conflict", ("%s of this load, as it was when it began, %s appended and committed"):format(
+  errors.raise("conflict", ("%s of this load, as it was when it began, %s appended and committed"):format(
     text.count(begun.count, "object"), begun.count == 1 and "is" or "are"),
-    { hint = "rerun, or restore with the version it began with" }), 0)
+    "rerun, or restore with the version it began with")
 end
 
 -- Whether the rows may have been committed all the same.

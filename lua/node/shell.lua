@@ -107,10 +107,10 @@ return function(ctx, spec)
   local status = run(ctx, spec, tail)
   io.stdout:flush()
   if status.signal then
-    error(errors.new("script", ("the command was ended by %s"):format(status.signal)), 0)
+    errors.raise("script", ("the command was ended by %s"):format(status.signal))
   elseif status.code ~= 0 then
-    error(errors.new("script", ("the command ended with exit code %d"):format(status.code),
-      { hint = status.code == 127 and "the shell knows no such command; its PATH is that of tidemill" or nil }), 0)
+    errors.raise("script", ("the command ended with exit code %d"):format(status.code),
+      status.code == 127 and "the shell knows no such command; its PATH is that of tidemill" or nil)
   end
   ctx:output("exit_code", 0)
   give_outputs(ctx, spec, outputs_of((tail.text:gsub("\n$", ""))))

@@ -19,8 +19,7 @@ return function(ctx, spec)
     rows = script.run(ctx, conn, list)
     local state = conn:state()
     if state ~= "idle" then -- a BEGIN and no COMMIT: the server would drop it all
-      error(errors.new("sql", "the statements leave a transaction open, so nothing of it is kept",
-        { hint = "end it with COMMIT" }), 0)
+      errors.raise("sql", "the statements leave a transaction open, so nothing of it is kept", "end it with COMMIT")
     end
   else
     script.refuse_control(list, "a node that is one transaction",

@@ -44,7 +44,7 @@ function flow.run(session, name)
     errors.usage(("the flow has no node '%s'"):format(name), suggest.hint(name, names, "nodes"))
   end
   local code = command("run", { only = { name }, at = loaded.at }, { loaded.path })
-  if code ~= 0 then error(errors.new("script", ("node '%s' did not succeed"):format(name)), 0) end
+  if code ~= 0 then errors.raise("script", ("node '%s' did not succeed"):format(name)) end
 end
 
 return flow

@@ -78,7 +78,7 @@ function attempts:begin_attempt(run, node, attempt, pool, decision)
       DO UPDATE SET state = 'running', runner = excluded.runner, pool = excluded.pool WHERE attempts.state = 'polling'
       OR attempts.state = 'running' AND attempts.runner = excluded.runner]],
       run, node, attempt, claim.runner, pool and pool.pool, at) == 0 then
-      error(errors.new("conflict", ("run %s: attempt %d of node '%s' was made before"):format(run, attempt, node)), 0)
+      errors.raise("conflict", ("run %s: attempt %d of node '%s' was made before"):format(run, attempt, node))
     end
     self.db:exec([[UPDATE nodes SET state = 'running', attempts = ?, message = NULL, next_at = NULL,
       started_at = coalesce(started_at, ?) WHERE run_id = ? AND node = ?]], attempt, at, run, node)

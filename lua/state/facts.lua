@@ -253,8 +253,8 @@ function facts:set_fact(flow, node, name, value)
     for _, one in ipairs(windows_of_others(self, flow, "")) do
       if one.node == node and one.name == name then
         if ACTIVE[one.run_state] then
-          error(errors.new("conflict", ("run %s is about to move the %s of node '%s'"):format(one.run, name, node),
-            { hint = ("wait for its end, or: tidemill stop %s"):format(one.run) }), 0)
+          errors.raise("conflict", ("run %s is about to move the %s of node '%s'"):format(one.run, name, node),
+            ("wait for its end, or: tidemill stop %s"):format(one.run))
         end
         void(self, one, "a user")
       end

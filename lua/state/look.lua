@@ -69,12 +69,12 @@ end
 ---@return table
 function look:find_run(word)
   if word == "last" then
-    return self:runs { limit = 1 }[1] or error(errors.new("not_found", "there are no runs yet"), 0)
+    return self:runs { limit = 1 }[1] or errors.raise("not_found", "there are no runs yet")
   end
   local rows = self.db:query(RUN_COLUMNS .. [[ WHERE id >= ? AND id < ? OR short_id = ? ORDER BY id DESC LIMIT 4]],
     word, word .. "g", word) -- "g" is behind all that an id may go on with
   if #rows == 0 then
-    error(errors.new("not_found", ("there is no run '%s'"):format(word), { hint = "see 'tidemill runs'" }), 0)
+    errors.raise("not_found", ("there is no run '%s'"):format(word), "see 'tidemill runs'")
   end
   for _, row in ipairs(rows) do
     if row.id == word then return as_run(row) end

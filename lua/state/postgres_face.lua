@@ -260,7 +260,7 @@ end
 
 local function commit(conn)
   if conn:exec("COMMIT").command ~= "COMMIT" then
-    error(errors.new("sql", "the transaction had failed and was rolled back"), 0)
+    errors.raise("sql", "the transaction had failed and was rolled back")
   end
 end
 
@@ -268,7 +268,7 @@ end
 -- statement waits until it has ended.
 local function was_committed(self)
   if not self.process then
-    error(errors.new("in_doubt", "the state store: the connection was lost while the store was made"), 0)
+    errors.raise("in_doubt", "the state store: the connection was lost while the store was made")
   end
   for again = 0, MAX_AGAIN do
     local ok, result = pcall(function()

@@ -30,7 +30,7 @@ end
 function runs:source(hash)
   local row = self.db:row("SELECT document, sources FROM sources WHERE hash = ?", hash)
   if not row then
-    error(errors.new("not_found", ("the state store has no sources '%s'"):format(hash)), 0)
+    errors.raise("not_found", ("the state store has no sources '%s'"):format(hash))
   end
   return { document = json.decode(row.document), sources = json.decode(row.sources) }
 end
@@ -155,11 +155,11 @@ end
 local function locked(self, run)
   local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at, started_at
     FROM runs WHERE id = ?]] .. self.db:lock "wait", run)
-  return row or error(errors.new("not_found", ("there is no run '%s'"):format(run)), 0)
+  return row or errors.raise("not_found", ("there is no run '%s'"):format(run))
 end
 
 local function has_ended(row)
-  error(errors.new("conflict", ("run %s has ended: %s"):format(row.id, row.state)), 0)
+  errors.raise("conflict", ("run %s has ended: %s"):format(row.id, row.state))
 end
 
 -- Ends a run that no runner has.
@@ -210,8 +210,8 @@ function runs:request(run, what, by)
     local row = locked(self, run)
     if OVER[row.state] then has_ended(row) end
     if row.request == "stop" and what ~= "stop" then
-      error(errors.new("conflict", ("run %s is to be stopped"):format(run), {
-        hint = ("when it has ended: tidemill restore %s goes on with it"):format(run) }), 0)
+      errors.raise("conflict", ("run %s is to be stopped"):format(run),
+        ("when it has ended: tidemill restore %s goes on with it"):format(run))
     end
     local done = at_once[what](self, row)
     if not done then self.db:exec("UPDATE runs SET request = ? WHERE id = ?", what, run) end
@@ -250,8 +250,8 @@ function runs:restore_run(run, names, reason, runner)
   return self.db:transaction(function()
     local row = locked(self, run)
     if not OVER[row.state] then
-      error(errors.new("conflict", ("run %s has not ended: %s"):format(run, row.state),
-        { hint = ("tidemill stop %s ends it"):format(run) }), 0)
+      errors.raise("conflict", ("run %s has not ended: %s"):format(run, row.state),
+        ("tidemill stop %s ends it"):format(run))
     end
     local count = 0
     local again = [[UPDATE nodes SET state = 'waiting', message = NULL, started_at = NULL, ended_at = NULL,
@@ -264,8 +264,8 @@ function runs:restore_run(run, names, reason, runner)
       count = self.db:exec(again .. "state <> 'success' AND tolerated = 0", run)
     end
     if count == 0 and (names or row.state == "success") then -- else it died when only its end was to be written
-      error(errors.new("conflict", ("run %s has nothing to restore"):format(run),
-        { hint = ("tidemill rerun %s runs all of it again"):format(run) }), 0)
+      errors.raise("conflict", ("run %s has nothing to restore"):format(run),
+        ("tidemill rerun %s runs all of it again"):format(run))
     end
     self.db:exec([[UPDATE runs SET state = 'queued', runner = ?, epoch = epoch + 1, request = NULL, ended_at = NULL,
       message = NULL, error = NULL WHERE id = ?]], runner, run)
@@ -286,8 +286,7 @@ function runs:mark_run(run, state, reason)
     local row = locked(self, run)
     if row.state == state then has_ended(row) end
     if row.state == "running" or row.state == "paused" or row.state == "queued" and row.runner then
-      error(errors.new("conflict", ("run %s is %s"):format(run, row.state),
-        { hint = "stop it first: tidemill stop " .. run }), 0)
+      errors.raise("conflict", ("run %s is %s"):format(run, row.state), "stop it first: tidemill stop " .. run)
     end
     self.db:exec([[UPDATE runs SET state = ?, message = ?, error = CASE WHEN ? = 'success' THEN NULL ELSE error END,
       ended_at = coalesce(ended_at, ?), epoch = epoch + 1, request = NULL WHERE id = ?]], state, "marked: " .. reason,

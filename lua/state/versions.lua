@@ -61,8 +61,8 @@ function versions:find_flow(word, path)
     for i, row in ipairs(fits) do which[i] = ("'%s'"):format(row.flow) end
     errors.usage(("'%s' fits several flows: %s"):format(word, table.concat(which, ", ")))
   end
-  error(errors.new("not_found", ("there is no published flow '%s'"):format(word),
-    { hint = suggest.hint(word, names, "flows") or "tidemill publish FLOW.lua publishes one" }), 0)
+  errors.raise("not_found", ("there is no published flow '%s'"):format(word),
+    suggest.hint(word, names, "flows") or "tidemill publish FLOW.lua publishes one")
 end
 
 -- ---- versions ----
@@ -83,8 +83,8 @@ function versions:version(name, number)
   local row = self.db:row([[SELECT number, hash, comment, published_at, published_by FROM versions
     WHERE flow = ? AND (number = ? OR ? IS NULL) ORDER BY number DESC LIMIT 1]], name, number, number)
   if not row then
-    error(errors.new("not_found", ("flow '%s' has no version %s"):format(name, number or "yet"),
-      { hint = ("see 'tidemill versions %s'"):format(name:find "%s" and "'" .. name .. "'" or name) }), 0)
+    errors.raise("not_found", ("flow '%s' has no version %s"):format(name, number or "yet"),
+      ("see 'tidemill versions %s'"):format(name:find "%s" and "'" .. name .. "'" or name))
   end
   local source = self:source(row.hash)
   row.flow, row.document, row.sources = name, source.document, source.sources
