@@ -19,14 +19,27 @@ local function instant(store, option, text, zone)
   return operate.instant("runs", option, text, zone)
 end
 
+-- The name of the flow that a word means: a published one, or one that has been run.
+local function flow_name(store, word)
+  local ok, found = pcall(store.find_flow, store, word, operate.path(word))
+  if ok then return found.flow end
+  if #store:runs { flow = word, limit = 1 } > 0 then return word end
+  if found.kind == "not_found" then
+    found.message = ("there is no run of a flow '%s', and no published flow of that name"):format(word)
+  end
+  error(found, 0)
+end
+
+local function backfill_id(store, word)
+  local found = store:find_backfill(word)
+  return found and found.id or error(errors.new("not_found", ("there is no backfill '%s'"):format(word)), 0)
+end
+
 -- Every zone's date lies within 14 hours before and 12 behind that of UTC.
 local function filter_of(store, project, opts)
-  local filter = { state = opts.state, cause = opts.cause, backfill = opts.backfill, limit = opts.limit,
-    active = opts.active }
-  if opts.flow then
-    local ok, flow = pcall(store.find_flow, store, opts.flow, operate.path(opts.flow))
-    filter.flow = ok and flow.flow or opts.flow
-  end
+  local filter = { state = opts.state, cause = opts.cause, limit = opts.limit, active = opts.active,
+    backfill = opts.backfill and backfill_id(store, opts.backfill) }
+  if opts.flow then filter.flow = flow_name(store, opts.flow) end
   if opts.since then filter.since = instant(store, "--since", opts.since, project.timezone) end
   if opts["until"] then filter.before = instant(store, "--until", opts["until"], project.timezone) end
   if opts.business_date then

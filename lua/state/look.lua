@@ -257,8 +257,8 @@ end
 ---@param word string
 ---@return table?
 function look:find_backfill(word)
-  local rows = self.db:query("SELECT id FROM backfills WHERE id = ? OR id LIKE ? ORDER BY id DESC LIMIT 1", word,
-    word:match "^%x%x%x%x%x%x$" and "%-" .. word or word)
+  local rows = self.db:query([[SELECT id FROM backfills WHERE id = ? OR substr(id, length(id) - 5) = ?
+    ORDER BY id DESC LIMIT 1]], word, word)
   return rows[1] and self:backfill(rows[1].id)
 end
 

@@ -438,6 +438,8 @@ function TestOperations.test_a_backfill_is_queued_for_a_serve_behind_what_is_sch
   lu.assertStrContains(y:ok("why", tree.runs[4]), "3 runs of backfill " .. tree.backfill
     .. " go first; it runs at most 2 at once, 0 of 4 have ended")
   lu.assertEquals(#lines_of(y:ok("runs", "--backfill", tree.backfill, "--json")), 4)
+  lu.assertEquals(#lines_of(y:ok("runs", "--backfill", tree.backfill:sub(-6), "--json")), 4)
+  y:fails(1, "there is no run '%'", "stop", "%")
 end
 
 -- ---- looking ----
@@ -470,7 +472,10 @@ function TestOperations.test_runs_are_filtered()
   lu.assertEquals({ count(), count("--cause", "trigger"), count("--business-date", "2026-03-01"),
     count("--business-date", "2026-02-28"), count("--business-date", "2026-03-02"), count("--since", "1h"),
     count("--until", "1h"), count("--since", "2020-01-01"), count("--until", "2020-01-01 00:00"), count("--flow", "ya"),
-    count("--flow", "other"), count("--limit", "1"), count("--active") }, { 3, 2, 2, 1, 0, 3, 0, 3, 0, 3, 0, 1, 0 })
+    count("--limit", "1"), count("--active") }, { 3, 2, 2, 1, 0, 3, 0, 3, 0, 3, 1, 0 })
+  y:fails(1, "no run of a flow 'yart', and no published flow of that name\nhint: did you mean 'yard'?", "runs", "--flow",
+    "yart")
+  y:fails(1, "there is no backfill '%'", "runs", "--backfill", "%")
   y:fails(2, "--since does not understand", "runs", "--since", "whenever")
   local sum = y:json("runs", "--summary", "--json")
   lu.assertEquals({ sum.flow, sum.runs, sum.success, sum.failed }, { "yard", 3, 3, 0 })
