@@ -139,20 +139,13 @@ static bool deal_write(struct tm_sink *self, struct tm_slab *slab, struct tm_err
 
 /* ---- completing ---- */
 
-/* Whether a completion that failed so may have made its object (objects.c). */
-static bool may_exist(const struct tm_error *err)
-{
-  return err->kind != TM_EEXISTS && err->kind != TM_EAUTH &&
-         strcmp(err->code, "NoSuchBucket") != 0;
-}
-
 static bool complete(const struct deal *d, struct lane *l, struct tm_error *err)
 {
   struct tm_oss_written w;
   if (!begin(d, l, err))
     return false;
   if (!l->writer->ops->finish(l->writer, err)) {
-    l->state = may_exist(err) ? IN_DOUBT : FAILED;
+    l->state = tm_oss_may_exist(err) ? IN_DOUBT : FAILED;
     return false;
   }
   l->state = COMPLETE;

@@ -158,9 +158,8 @@ static bool begin_object(struct objects *o, struct tm_error *err)
   return write_preamble(o, object, err);
 }
 
-/* Whether a completion that failed so may have made its object. A store that refuses the
-** key, or has no bucket, made none, nor would it let us remove one. */
-static bool may_exist(const struct tm_error *err)
+/* A store that refuses the key, or has no bucket, made none, nor would it let us remove one. */
+bool tm_oss_may_exist(const struct tm_error *err)
 {
   return err->kind != TM_EEXISTS && err->kind != TM_EAUTH &&
          strcmp(err->code, "NoSuchBucket") != 0;
@@ -197,7 +196,7 @@ static bool complete(struct objects *o, struct tm_sink *writer, size_t index,
                      struct tm_error *err)
 {
   if (!writer->ops->finish(writer, err)) {
-    o->in_doubt = may_exist(err);
+    o->in_doubt = tm_oss_may_exist(err);
     return false;
   }
   note_finished(o, writer, index);
@@ -228,7 +227,7 @@ static bool settle(struct objects *o, struct tm_error *err)
   c->writer = NULL;
   if (c->ok)
     return true;
-  o->in_doubt = may_exist(&c->error);
+  o->in_doubt = tm_oss_may_exist(&c->error);
   *err = c->error;
   return false;
 }

@@ -55,6 +55,9 @@ bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
 ** time, also after an interrupt. */
 void tm_oss_objects_remove(struct tm_sink *objects);
 
+/* Whether a completion that failed so may have made its object all the same. */
+bool tm_oss_may_exist(const struct tm_error *err);
+
 /* After a successful finish with `hold`, once: *list (malloc'd) and the objects in it are the
 ** caller's, in order. What nobody took is dropped when the sink is closed. False: nothing
 ** to hand over. */
