@@ -5,6 +5,7 @@
 local errors = require "tidemill.errors"
 local identifiers = require "tidemill.identifiers"
 local pg = require "pg"
+local probe = require "tidemill.probe"
 local suggest = require "tidemill.suggest"
 
 local column = {}
@@ -84,10 +85,7 @@ function Column:literal(value) return ("%s::%s"):format(pg.quote_literal(value),
 ---@param from string
 ---@param hint? string
 function Column:check(conn, value, from, hint)
-  local tx <close> = conn:transaction()
-  local ok, raised = pcall(conn.value, conn, "SELECT " .. self:literal(value))
-  if ok then return tx:commit() end
-  if conn:state() == "broken" or errors.is(raised) and raised.kind == "canceled" then error(raised, 0) end
+  if probe(conn, conn.value, "SELECT " .. self:literal(value)) then return end
   errors.usage(("%s is '%s', which is no %s, as '%s' is"):format(from, value, self.type, self.sql), hint)
 end
 

@@ -7,6 +7,7 @@
 --- puts the copy in its place. VACUUM FULL and CLUSTER keep them.
 
 local errors = require "tidemill.errors"
+local probe = require "tidemill.probe"
 local relation = require "tidemill.extract.relation"
 
 local origin = {}
@@ -57,7 +58,7 @@ end
 ---@return {system: string?, timeline: integer?}
 function origin.server(conn)
   if conn:flavor() ~= "postgresql" then return {} end
-  local known, row = pcall(conn.one, conn, [[
+  local known, row = probe(conn, conn.one, [[
     SELECT (SELECT system_identifier::text FROM pg_control_system()) AS system,
       CASE WHEN pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_control_checkpoint())
         ELSE ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::integer END AS timeline]])

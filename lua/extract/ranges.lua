@@ -10,6 +10,7 @@ local errors = require "tidemill.errors"
 local explain = require "tidemill.extract.explain"
 local keys = require "tidemill.extract.keys"
 local pg = require "pg"
+local probe = require "tidemill.probe"
 local relation = require "tidemill.extract.relation"
 
 local ranges = {}
@@ -234,8 +235,7 @@ end
 -- Whether the condition, which is written for the table, can be asked of the tables below it: it may call the
 -- table by its schema.
 local function fits_leaf(conn, selection, leaf)
-  local _ <close> = conn:transaction()
-  return (pcall(conn.describe, conn, selection:sql { leaf = leaf, from = 0 }))
+  return (probe(conn, conn.describe, selection:sql { leaf = leaf, from = 0 }))
 end
 
 -- The tables to read by pages, of which a condition may rule out some; or nil and why there are none. And whether

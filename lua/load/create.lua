@@ -15,6 +15,7 @@ local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
 local once = require "tidemill.once"
 local pg = require "pg"
+local probe = require "tidemill.probe"
 local suggest = require "tidemill.suggest"
 local text = require "tidemill.text"
 
@@ -58,18 +59,11 @@ local KNOWN = [[SELECT n.name FROM (SELECT unnest($1::text[]) AS name) n
   LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
   WHERE t.typisdefined AND coalesce(e.typtype, t.typtype) IN ('b', 'd', 'e', 'r', 'm')]]
 
--- Asks in a savepoint (or a transaction of its own), since a text that is no name is an error for
--- servers before 16. Returns nil then.
+-- A text that is no name is an error for servers before 16. Returns nil then.
 local function ask(conn, names)
-  local sql = KNOWN:format(conn:server_version() < 90600 and "n.name::cstring" or "n.name")
-  local tx <close> = conn:transaction()
-  local ok, rows = pcall(conn.query, conn, sql, names)
-  if not ok then
-    if conn:state() == "broken" or errors.is(rows) and rows.kind == "canceled" then error(rows, 0) end
-    return nil
-  end
-  once.commit_aside(tx)
-  return rows
+  local ok, rows = probe(conn, conn.query,
+    KNOWN:format(conn:server_version() < 90600 and "n.name::cstring" or "n.name"), names)
+  return ok and rows or nil
 end
 
 -- Which of these names the server knows as types for columns.

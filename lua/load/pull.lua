@@ -25,6 +25,7 @@ local errors = require "tidemill.errors"
 local names = require "tidemill.manifest.names"
 local pg = require "pg"
 local present = require "tidemill.manifest.present"
+local probe = require "tidemill.probe"
 local sign = require "tidemill.sign"
 local text = require "tidemill.text"
 
@@ -328,11 +329,8 @@ end
 
 local function warn_segments(work, conn, m)
   if conn:flavor() ~= "greenplum" then return end
-  local tx <close> = conn:transaction() -- a savepoint: a serverless one may not tell
-  local ok, segments = pcall(conn.value, conn, SEGMENTS)
-  if not ok then return end
-  tx:commit()
-  local uneven = pull.unevenness(m.object_count, segments)
+  local ok, segments = probe(conn, conn.value, SEGMENTS) -- a serverless one may not tell
+  local uneven = ok and pull.unevenness(m.object_count, segments)
   if uneven then work.ctx:log("warn", "%s", uneven) end
 end
 

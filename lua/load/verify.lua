@@ -16,6 +16,7 @@
 local copy = require "tidemill.copy"
 local create = require "tidemill.load.create"
 local errors = require "tidemill.errors"
+local probe = require "tidemill.probe"
 local rowhash = require "tidemill.rowhash"
 local stream = require "stream"
 local text = require "tidemill.text"
@@ -164,14 +165,10 @@ local function value_of(column)
       or rowhash.value(cast, kind), quoted)
 end
 
--- Whether the server can cast there and back. Asked in a savepoint, since a no is an error.
+-- Whether the server can cast there and back.
 local function can_cast(conn, own, source)
-  local tx <close> = conn:transaction()
-  local ok, raised = pcall(conn.describe, conn,
-    ("SELECT CAST(CAST(NULL AS %s) AS %s), CAST('' AS text)::%s"):format(own, source, own))
-  if not ok and conn:state() == "broken" then error(raised, 0) end
-  if ok then tx:commit() end
-  return ok
+  return (probe(conn, conn.describe,
+    ("SELECT CAST(CAST(NULL AS %s) AS %s), CAST('' AS text)::%s"):format(own, source, own)))
 end
 
 -- The columns of a relation that the objects' columns went to, and what is to be summed of them.

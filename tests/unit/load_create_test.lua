@@ -2,6 +2,7 @@
 --- Greenplum at hand: what one would be sent is compared here, text for text.
 
 local create = require "tidemill.load.create"
+local errors = require "tidemill.errors"
 local lu = require "luaunit"
 
 local WANTED = { into = "dw.orders", names = { "id", "Odd \"name\"", "amount" },
@@ -119,7 +120,7 @@ local function server(known, raising, version)
       asked[#asked + 1] = { sql = sql, names = names }
       local rows = {}
       for _, name in ipairs(names) do
-        if raising and raising[name] then error("syntax error", 0) end
+        if raising and raising[name] then errors.raise("sql", "syntax error") end
         if known[name] then rows[#rows + 1] = { name = name } end
       end
       return rows
