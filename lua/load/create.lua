@@ -13,6 +13,7 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local identifiers = require "tidemill.identifiers"
 local once = require "tidemill.once"
 local pg = require "pg"
 local probe = require "tidemill.probe"
@@ -143,14 +144,6 @@ local function quoted(list)
   return table.concat(words, ", ")
 end
 
--- The schema in "schema.table" as it is written, and as the catalogue has it; nil without one.
-local function schema_of(into)
-  local plain = into:match '^"([^"]+)"%.'
-  if plain then return ('"%s"'):format(plain), plain end
-  plain = into:match "^([^.\"]+)%."
-  if plain then return plain, (plain:gsub("%u", string.lower)) end
-end
-
 -- ---- the statement ----
 
 -- Storage options that only the Greenplum family knows.
@@ -262,9 +255,9 @@ end
 local function make(conn, into, sql)
   local tx <close> = conn:transaction()
   local ok, raised = pcall(function()
-    local written, plain = schema_of(into)
-    if written and conn:value("SELECT count(*) FROM pg_namespace WHERE nspname = $1", plain) == 0 then
-      conn:exec("CREATE SCHEMA " .. written)
+    local schema, name = table.unpack(identifiers.parts(into))
+    if name and conn:value("SELECT count(*) FROM pg_namespace WHERE nspname = $1", identifiers.meaning(schema)) == 0 then
+      conn:exec("CREATE SCHEMA " .. schema)
     end
     conn:exec(sql)
   end)
