@@ -21,13 +21,25 @@ function operate.path(word)
   return require("proc").run { cmd = { "realpath", "--", word }, check = true }.stdout:gsub("\n$", "")
 end
 
+-- Without a project file runs are kept where they were made; elsewhere there is nothing to look at.
+local function check_place(found)
+  if found.file then return end
+  local _, where = found:state()
+  local f <close> = io.open(where)
+  if f then return end
+  errors.usage("there is no tidemill.lua in this folder or above it, and no flow has been run here",
+    "change to the folder of the project")
+end
+
 --- Opens the project and its store: that of the flow file `word` names, else of the working directory.
+--- Raises usage where there is none.
 ---@param word? string
 ---@param as_runner? boolean  for commands that may run something here
 ---@return table store, tidemill.Project project
 function operate.open(word, as_runner)
   local path = word and operate.path(word)
   local found = project.open(path and word or nil)
+  check_place(found)
   return launch.store(found, as_runner), found
 end
 

@@ -578,6 +578,16 @@ function TestOperations.test_a_paused_run_starts_nothing_new_until_it_is_resumed
   lu.assertEquals(y:states(), { n = "success", m = "success" })
 end
 
+function TestOperations.test_a_folder_without_runs_and_project_is_told_of_and_left_as_it_is()
+  assert(os.remove(y.dir .. "/tidemill.lua"))
+  for _, command in ipairs { "runs", "flows", "gc" } do y:fails(2, "there is no tidemill.lua in this folder", command) end
+  y:fails(2, "there is no tidemill.lua in this folder", "show", "last")
+  lu.assertNil(io.open(y.dir .. "/.tidemill/state.db"))
+  y:flow { nodes = "flow.shell 'n' { command = 'true' }," }
+  y:ok("run", "f.lua")
+  lu.assertStrContains(y:ok "runs", "yard")
+end
+
 function TestOperations.test_gc_forgets_what_is_old()
   published()
   y:ok("trigger", "yard")

@@ -260,7 +260,7 @@ function TestRun.test_an_invalid_flow_exits_with_2_and_leaves_no_run()
   lu.assertEquals(l:run("run", "missing.lua").code, 2)
   flow [[flow.lua "n" { run = function() end },]]
   lu.assertEquals(run("--at", "yesterday").code, 2)
-  lu.assertStrContains(l:run("runs").all, "no runs")
+  lu.assertStrContains(l:run("runs").all, "no flow has been run here")
 end
 
 -- ---- SQL nodes ----
