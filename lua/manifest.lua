@@ -62,6 +62,15 @@ local OURS = { store = true, prefix = true, where = true, size = true, etag = tr
 
 -- ---- writing ----
 
+--- What a manifest says of an object.
+---@param object table     as a sink gives it, or tidemill.Sealed
+---@param prefix? string   that its key begins with, if that is not relative yet
+---@return manifest.Object
+function manifest.object(object, prefix)
+  return { key = object.key:sub(#(prefix or "") + 1), rows = object.rows, bytes = object.bytes,
+    raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag }
+end
+
 local function by_key(a, b) return a.key < b.key end
 
 --- Puts a manifest: the commit of an extract. Counts objects, rows and bytes, and sorts

@@ -199,21 +199,15 @@ local SEALED_AT_ONCE, EARLIER_AT_ONCE = 500, 100
 function Context:sealed_many(list)
   for from = 1, #list, SEALED_AT_ONCE do
     local some = table.move(list, from, math.min(from + SEALED_AT_ONCE - 1, #list), 1, {})
-    for i, one in ipairs(some) do
+    for _, one in ipairs(some) do
       self.sealed_count = (self.sealed_count or 0) + 1
       one.n = self.sealed_count
-      some[i] = { n = one.n, key = one.key, rows = one.rows, bytes = one.bytes, raw_bytes = one.raw_bytes,
-        crc64 = one.crc64, etag = one.etag, span = one.span }
     end
     crash.point "node.sealed.before"
     self:call { t = "sealed", objects = some }
     crash.point "node.sealed.after"
   end
 end
-
---- Tells of one; several at once cost no more.
----@param object tidemill.Sealed
-function Context:sealed(object) self:sealed_many { object } end
 
 --- The objects that earlier attempts of this node have sealed in this run, of the newest attempt first,
 --- in the order of their completion; each with `attempt` and `span`. They may be gone from the store.

@@ -6,6 +6,7 @@
 --- between them, under a snapshot of its own: rows that changed meanwhile are seen as they were in the one or in the
 --- other. What was asked for must be the same to the letter, columns and format too.
 
+local manifest = require "tidemill.manifest"
 local present = require "tidemill.manifest.present"
 local sign = require "tidemill.sign"
 
@@ -140,9 +141,9 @@ function resume.tell(seals, list)
       count = count + 1
       for i, object in ipairs(range.objects) do
         rows = rows + object.rows
-        all[#all + 1] = { key = object.key, rows = object.rows, bytes = object.bytes, raw_bytes = object.raw_bytes,
-          crc64 = object.crc64, etag = object.etag,
-          span = i < #range.objects and range.span or resume.closing(range.span, #range.objects) }
+        local mine = manifest.object(object)
+        mine.span = i < #range.objects and range.span or resume.closing(range.span, #range.objects)
+        all[#all + 1] = mine
       end
     end
   end

@@ -1,5 +1,7 @@
 --- The objects that an attempt has completed, each told to the runner before anybody relies on it.
 
+local manifest = require "tidemill.manifest"
+
 local seals = {}
 
 ---@class extract.Seals
@@ -26,8 +28,8 @@ end
 function Seals:add(completed, span)
   local list = {}
   for i, object in ipairs(completed) do
-    list[i] = { key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
-      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag, span = span }
+    list[i] = manifest.object(object, self.prefix)
+    list[i].span = span
   end
   if #list > 0 then tell(self, list) end
 end
@@ -42,10 +44,7 @@ end
 ---@return manifest.Object[]
 function Seals:listed()
   local list = {}
-  for i, object in ipairs(self.objects) do
-    list[i] = { key = object.key, rows = object.rows, bytes = object.bytes, raw_bytes = object.raw_bytes,
-      crc64 = object.crc64, etag = object.etag }
-  end
+  for i, object in ipairs(self.objects) do list[i] = manifest.object(object) end
   return list
 end
 

@@ -256,7 +256,8 @@ local function make(conn, into, sql)
   local tx <close> = conn:transaction()
   local ok, raised = pcall(function()
     local schema, name = table.unpack(identifiers.parts(into))
-    if name and conn:value("SELECT count(*) FROM pg_namespace WHERE nspname = $1", identifiers.meaning(schema)) == 0 then
+    if name and conn:value("SELECT count(*) FROM pg_namespace WHERE nspname = $1",
+      identifiers.meaning(schema)) == 0 then
       conn:exec("CREATE SCHEMA " .. schema)
     end
     conn:exec(sql)

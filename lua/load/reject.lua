@@ -282,10 +282,7 @@ function Reject:commit(work)
   crash.point "load.reject.before"
   self.sink:finish()
   local objects = {}
-  for i, object in ipairs(self.sink:objects()) do
-    objects[i] = { key = object.key:sub(#self.prefix + 1), rows = object.rows, bytes = object.bytes,
-      raw_bytes = object.raw_bytes, crc64 = object.crc64, etag = object.etag }
-  end
+  for i, object in ipairs(self.sink:objects()) do objects[i] = manifest.object(object, self.prefix) end
   self.objects = objects -- what is to be taken away if the load does not commit, the manifest with it
   local ctx, m = self.ctx, work.src.manifest
   manifest.write(self.store, self.prefix, {

@@ -101,9 +101,10 @@ function TestChild.test_sealed_objects_are_numbered_in_the_order_of_telling_and_
   local lots = {}
   local one <close> = start [[ local list = {}
     for i = 1, 501 do list[i] = { key = "k" .. i, rows = i, bytes = 1, raw_bytes = 1, crc64 = "1", etag = "e" } end
-    ctx:sealed(list[1])
+    ctx:sealed_many { list[1] }
     ctx:sealed_many(table.move(list, 2, 501, 1, {}))
-    ctx:sealed { key = "last", rows = 0, bytes = 0, raw_bytes = 0, crc64 = "0", etag = "e", span = { lo = 1 } } ]]
+    ctx:sealed_many { { key = "last", rows = 0, bytes = 0, raw_bytes = 0, crc64 = "0", etag = "e",
+      span = { lo = 1 } } } ]]
   function one.answers.sealed(m)
     lots[#lots + 1] = m.objects
     return {}
@@ -114,7 +115,7 @@ function TestChild.test_sealed_objects_are_numbered_in_the_order_of_telling_and_
 end
 
 function TestChild.test_a_refused_report_is_an_error()
-  local one <close> = start [[ctx:sealed { key = 5 }]]
+  local one <close> = start [[ctx:sealed_many { { key = 5 } }]]
   function one.answers.sealed() return { refused = "it is malformed" } end
   local result = one:finish()
   lu.assertEquals({ result.ok, result.error.message },
