@@ -5,6 +5,8 @@
 --- rows over the same objects, which stay open until the last job ends; so the memory of the
 --- writers is divided by the objects, and their parts are smaller.
 
+local budget = require "tidemill.budget"
+local cores = require "tidemill.cores"
 local errors = require "tidemill.errors"
 
 local deal = {}
@@ -15,12 +17,8 @@ local A_WRITER = 5 << 20 -- the least of one in the budget
 
 local function least_of(store) return LEAST[store:url():match "^%w+"] end
 
---- How many writers' memory the objects of all jobs need.
----@param spec table
----@param jobs integer
----@param store oss.Store
----@return integer
-function deal.writers(spec, jobs, store)
+-- How many writers' memory the objects of all jobs need.
+local function writers_of(spec, jobs, store)
   if not spec.objects then return jobs end
   return math.max(jobs, (spec.objects * least_of(store) + A_WRITER - 1) // A_WRITER)
 end
@@ -28,7 +26,7 @@ end
 -- The sink of the first job, which has what all may use of memory.
 local function open(work)
   local objects, store = work.spec.objects, work.place.store
-  local bytes = work.share:give("writer", {}).budget_bytes * deal.writers(work.spec, work.split.jobs, store) // objects
+  local bytes = work.share:give("writer", {}).budget_bytes * writers_of(work.spec, work.split.jobs, store) // objects
   local options = work.shape:sink(work.place, 1, work.split)
   options.count, options.object_bytes = objects, nil
   options.part_bytes = math.max(least_of(store), math.min(bytes // 2, MOST))
@@ -47,12 +45,16 @@ function deal.sinks(work)
   return sinks
 end
 
---- Says of a lack of memory what it is for.
----@param spec table
----@param divide fun(): tidemill.Budget
+--- The memory of so many jobs, whether or not the flow says how many objects there are to be. Raises usage when
+--- there is too little, and says what for.
+---@param ctx tidemill.Context
+---@param spec table  the node's fields
+---@param store oss.Store
+---@param jobs integer
 ---@return tidemill.Budget
-function deal.share(spec, divide)
-  local ok, share = pcall(divide)
+function deal.share(ctx, spec, store, jobs)
+  local ok, share = pcall(budget.divide, ctx.memory, { writers = writers_of(spec, jobs, store), cores = cores.count(),
+    zips = spec.compress ~= "none" and jobs or 0 })
   if ok then return share end
   if spec.objects and errors.is(share) and share.kind == "usage" then
     share.message = ("the memory is too little for %d objects at once"):format(spec.objects)

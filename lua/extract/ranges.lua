@@ -4,8 +4,8 @@
 --- last range of a table's pages, and the first and last of a key, are open-ended: what is not known
 --- here, they hold. Every row is in exactly one.
 
-local budget = require "tidemill.budget"
 local cores = require "tidemill.cores"
+local deal = require "tidemill.extract.deal"
 local errors = require "tidemill.errors"
 local explain = require "tidemill.extract.explain"
 local keys = require "tidemill.extract.keys"
@@ -190,16 +190,10 @@ end
 
 -- ---- the choice ----
 
--- Whether so many jobs fit into the memory, and the objects into the jobs.
-local function fits(ctx, spec, jobs)
-  if spec.objects and spec.objects < jobs then return false end
-  local zips = spec.compress ~= "none" and jobs or 0
-  return (pcall(budget.divide, ctx.memory, { writers = math.max(jobs, spec.objects or 0), zips = zips }))
-end
-
--- The jobs of a large table, unless the flow says how many.
-local function default_jobs(ctx, spec, bytes)
-  return bytes >= LARGE and cores.count() >= 2 and (spec.objects or 2) >= 2 and fits(ctx, spec, 2) and 2 or 1
+-- The jobs of a large table, unless the flow says how many: two, if there are cores, objects and memory for them.
+local function default_jobs(ctx, spec, store, bytes)
+  return bytes >= LARGE and cores.count() >= 2 and (spec.objects or 2) >= 2
+    and pcall(deal.share, ctx, spec, store, 2) and 2 or 1
 end
 
 local function whole(selection, bytes)
@@ -258,10 +252,11 @@ end
 ---@param snap extract.Snapshot
 ---@param selection extract.Selection
 ---@param spec table         the node's fields
+---@param store oss.Store    that the rows go to
 ---@param key? extract.Key   as of ranges.key
 ---@param done? extract.Range[]  ranges of it that need not be read (lua/extract/resume.lua)
 ---@return extract.Split
-function ranges.divide(ctx, snap, selection, spec, key, done)
+function ranges.divide(ctx, snap, selection, spec, store, key, done)
   local conn, jobs = snap.conn, spec.jobs
   local unshared = jobs and jobs > 1 and snap:unshared()
   if unshared then errors.usage(("jobs = %d cannot be: %s"):format(jobs, unshared), "set jobs = 1") end
@@ -274,7 +269,7 @@ function ranges.divide(ctx, snap, selection, spec, key, done)
   if leaves then
     local bytes = sum_of(leaves)
     local few = indexed and selection.predicate and not spec.split_by -- an increment; `jobs` is for the first one
-    jobs = few and 1 or jobs or indexed and 1 or default_jobs(ctx, spec, bytes)
+    jobs = few and 1 or jobs or indexed and 1 or default_jobs(ctx, spec, store, bytes)
     if jobs > 1 or spec.split_by then return by_pages(leaves, jobs, spec.range_pages) end
     return whole(selection, not condition and bytes or nil)
   end

@@ -10,9 +10,7 @@
 --- the answer to that put is lost, what lies there tells whether it was done, and if nobody can tell they
 --- stay, for a manifest may name them.
 
-local budget = require "tidemill.budget"
 local commit = require "tidemill.extract.commit"
-local cores = require "tidemill.cores"
 local deal = require "tidemill.extract.deal"
 local drift = require "tidemill.extract.drift"
 local errors = require "tidemill.errors"
@@ -31,10 +29,10 @@ local workers = require "tidemill.extract.workers"
 
 -- What is to be read, divided; of an extract that may be resumed, around what was read already.
 local function divide(ctx, spec, place, snap, selected, shaped, key, finished)
-  if not spec.resume then return ranges.divide(ctx, snap, selected, spec, key) end
+  if not spec.resume then return ranges.divide(ctx, snap, selected, spec, place.store, key) end
   local print = resume.print(selected, shaped)
   local done = resume.usable({ ctx = ctx, place = place, key = key, print = print }, finished)
-  local split = ranges.divide(ctx, snap, selected, spec, key, done)
+  local split = ranges.divide(ctx, snap, selected, spec, place.store, key, done)
   resume.number(split.list, print)
   return split
 end
@@ -62,10 +60,7 @@ local function prepare(ctx, spec, place, snap, win, finished)
   return {
     ctx = ctx, spec = spec, place = place, snap = snap, selection = selected, columns = columns, shape = shaped,
     split = split, seals = seals.new(ctx, place.prefix), pace = spec.max_rate and stream.rate(spec.max_rate),
-    share = deal.share(spec, function()
-      return budget.divide(ctx.memory, { writers = deal.writers(spec, split.jobs, place.store), cores = cores.count(),
-        zips = spec.compress ~= "none" and split.jobs or 0 })
-    end),
+    share = deal.share(ctx, spec, place.store, split.jobs),
   }
 end
 
