@@ -58,7 +58,16 @@ end
 
 local function model_of(path) return require "tidemill.launch".load(path) end
 
--- Nodes of the file or the run that the line names.
+-- The document of the published flow, or the run, that the line names.
+local function document_of(store, line)
+  local hash = line.command.name == "rerun" and store:find_run(line.args[1]).version or store:flow(line.args[1]).hash
+  return store:source(hash).document
+end
+
+-- The commands whose nodes are those of a published flow.
+local OF_FLOW = { trigger = true, backfill = true }
+
+-- Nodes of the file, the flow or the run that the line names.
 local function node_names(line)
   local first, found = line.args[1], {}
   if not first then return found end
@@ -69,6 +78,10 @@ local function node_names(line)
   return with_store(function(store)
     if line.command.name == "watermark" then
       for i, fact in ipairs(store:facts(first)) do found[i] = { fact.node, fact.name } end
+      return found
+    end
+    if OF_FLOW[line.command.name] then
+      for i, node in ipairs(document_of(store, line).nodes) do found[i] = { node.name, node.kind } end
       return found
     end
     for i, node in ipairs(store:nodes(store:find_run(first).id)) do
@@ -85,11 +98,7 @@ local function settable(line)
   if line.args[1] and line.args[1]:find "%.lua$" then
     made = document.of(model_of(line.args[1]))
   elseif line.args[1] then
-    made = with_store(function(store)
-      local hash = line.command.name == "rerun" and store:find_run(line.args[1]).version
-        or store:flow(line.args[1]).hash
-      return store:source(hash).document
-    end)
+    made = with_store(function(store) return document_of(store, line) end)
   end
   for name, param in pairs(made and made.params or {}) do
     found[#found + 1] = { name .. "=", param.description or "param" }

@@ -105,6 +105,9 @@ function T:test_flows_runs_and_nodes_of_the_store()
   lu.assertEquals(self:offered("logs", "last", ""), { "orders to the lake", "orders: load" })
   lu.assertEquals(self:offered("rerun", "last", "--from", "orders:"), { "orders: load" })
   lu.assertEquals(self:offered("trigger", "Import RDS PG data", "--set", "s"), { "size=" })
+  lu.assertEquals(self:offered("trigger", "Import RDS PG data", "--only", "orders:"), { "orders: load" })
+  lu.assertEquals(self:offered("backfill", "Import RDS PG data", "--without", ""),
+    { "orders to the lake", "orders: load" })
   lu.assertEquals(self:offered("runs", "--flow", "I"), { "Import RDS PG data" })
   lu.assertEquals(self:offered("rollback", "Import RDS PG data", ""), { "1" })
 end
