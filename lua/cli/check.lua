@@ -3,6 +3,7 @@
 local calendar = require "tidemill.calendar"
 local check = require "tidemill.check"
 local document = require "tidemill.document"
+local json = require "json"
 local options = require "tidemill.cli.options"
 
 local function show_warnings(model)
@@ -20,7 +21,30 @@ local function show(model)
     schedule and calendar.describe(schedule, model.timezone) or "no schedule"))
 end
 
+local function places(list)
+  local out = json.array {}
+  for i, one in ipairs(list) do
+    out[i] = { file = one.file, line = one.line, message = one.message, hint = one.hint }
+  end
+  return out
+end
+
+-- A file as one line of JSON; the exit code.
+local function show_json(path)
+  local ok, found = pcall(check.flow, path)
+  if not ok and (type(found) ~= "table" or found.kind ~= "usage") then error(found, 0) end
+  local told = { file = path, valid = ok, problems = places(ok and {} or found.problems or { found }) }
+  if ok then told.flow, told.nodes, told.warnings = found.name, #found.nodes, places(found.warnings) end
+  io.stdout:write(json.encode(told), "\n")
+  return ok and 0 or 2
+end
+
 local function run(opts, args)
+  if opts.json then
+    local code = 0
+    for _, path in ipairs(args) do code = math.max(code, show_json(path)) end
+    return code
+  end
   return options.each(args, function(path)
     local model = check.flow(path)
     show_warnings(model)
@@ -42,6 +66,7 @@ loads that take objects while their extract runs; 'tidemill plan' says which, an
 Exit code 0: valid, 2: not.]],
   options = {
     { name = "quiet", short = "q", help = "print problems and warnings only" },
+    { name = "json", help = "print one JSON object a file: problems and warnings with file, line, message, hint" },
   },
   run = run,
 }

@@ -32,7 +32,7 @@ What Alibaba Cloud's DMS task orchestration does, and how it is done here.
     file check                 flow.wait_for: object, on OSS, S3 or a directory
     audit task                 flow.check: rules, a report, fail or warn
     offline data integration,  flow.extract and flow.load: rows through an object store, exactly once
-    DTS full copy of tables    (rows only: tables are made by flow.sql)
+    DTS full copy of tables    (rows, and tables by create = true; other objects by flow.sql)
     cross-database SQL         flow.extract and flow.load, or postgres_fdw inside flow.sql
     backup                     flow.shell with pg_dump
     subflow                    flow.subflow (DMS has none)

@@ -2,6 +2,7 @@
 
 local check = require "tidemill.check"
 local desk = require "tests.support.desk"
+local json = require "json"
 local lu = require "luaunit"
 
 local d
@@ -665,6 +666,20 @@ function TestBadFlows.test_several_files_are_all_looked_at()
   lu.assertEquals(r.code, 2)
   lu.assertStrContains(r.err, "bad.lua:2: flow 'f' has no nodes")
   lu.assertStrContains(r.out, "good.lua: flow 'f' is valid: 1 node")
+end
+
+function TestBadFlows.test_json_has_each_file_on_a_line()
+  d:flow("good.lua", 'flow.sql "a" { on = "rds", sql = "x" },')
+  d:flow("bad.lua", 'flow.sql "a" { on = "rd", sql = "x" },')
+  d:flow("ugly.lua", "}")
+  local r = d:run("check", "--json", "good.lua", "bad.lua", "ugly.lua")
+  lu.assertEquals(r.code, 2)
+  local lines = {}
+  for line in r.out:gmatch "[^\n]+" do lines[#lines + 1] = json.decode(line) end
+  lu.assertEquals(lines[1], { file = "good.lua", flow = "f", nodes = 1, valid = true, problems = {}, warnings = {} })
+  lu.assertEquals(lines[2], { file = "bad.lua", valid = false, problems = { { file = "bad.lua", line = 3,
+    message = "node 'a': unknown connection 'rd'", hint = "did you mean 'rds'?" } } })
+  lu.assertStrContains(lines[3].problems[1].message, "ugly.lua:4: ")
 end
 
 os.exit(lu.LuaUnit.run())
