@@ -216,6 +216,22 @@ static void join(struct work *w, enum tm_kind kind)
   w->job = NULL;
 }
 
+/* The ranges from 0 on, of SLABS numbers each. */
+static void give_ranges(struct work *w)
+{
+  for (int i = 0; i < RANGES; i++)
+    give(w, i * SLABS, (i + 1) * SLABS, ENDS);
+}
+
+/* So many numbers came, and all is well. */
+static void end(struct work *w, int count)
+{
+  tm_chain_end(w->chain);
+  join(w, TM_OK);
+  assert_int_equal(w->counter.next, count);
+  tm_chain_free(w->chain);
+}
+
 /* ---- tests ---- */
 
 static void many_sources_given_at_hunger_are_one_stream(void **state)
@@ -229,11 +245,8 @@ static void many_sources_given_at_hunger_are_one_stream(void **state)
     give(&w, i * SLABS, (i + 1) * SLABS, ENDS);
   }
   wait_for_hunger(&w);
-  tm_chain_end(w.chain);
-  join(&w, TM_OK);
-  assert_int_equal(w.counter.next, RANGES * SLABS);
+  end(&w, RANGES * SLABS);
   assert_int_equal(atomic_load(&w.seen.closed), RANGES);
-  tm_chain_free(w.chain);
 }
 
 static void sources_given_ahead_are_read_in_order(void **state)
@@ -241,12 +254,8 @@ static void sources_given_ahead_are_read_in_order(void **state)
   (void)state;
   struct work w = {0};
   start(&w);
-  for (int i = 0; i < RANGES; i++)
-    give(&w, i * SLABS, (i + 1) * SLABS, ENDS);
-  tm_chain_end(w.chain);
-  join(&w, TM_OK);
-  assert_int_equal(w.counter.next, RANGES * SLABS);
-  tm_chain_free(w.chain);
+  give_ranges(&w);
+  end(&w, RANGES * SLABS);
 }
 
 static void a_chain_of_nothing_ends(void **state)
@@ -254,10 +263,7 @@ static void a_chain_of_nothing_ends(void **state)
   (void)state;
   struct work w = {0};
   start(&w);
-  tm_chain_end(w.chain);
-  join(&w, TM_OK);
-  assert_int_equal(w.counter.next, 0);
-  tm_chain_free(w.chain);
+  end(&w, 0);
 }
 
 static void the_descriptor_is_readable_exactly_while_it_is_hungry(void **state)
@@ -287,9 +293,10 @@ static void the_descriptor_is_readable_exactly_while_it_is_hungry(void **state)
 static void the_figures_at_hunger_are_of_what_was_given(void **state)
 {
   (void)state;
+  enum { GIVEN = 20 };
   struct work w = {0};
   start(&w);
-  for (int i = 0; i < 20; i++) {
+  for (int i = 0; i < GIVEN; i++) {
     struct tm_chain_stats stats;
     wait_for_hunger(&w);
     tm_chain_stats(w.chain, &stats);
@@ -298,9 +305,7 @@ static void the_figures_at_hunger_are_of_what_was_given(void **state)
     assert_int_equal(stats.bytes, i * SLABS * (int)sizeof(int));
     give(&w, i * SLABS, (i + 1) * SLABS, ENDS);
   }
-  tm_chain_end(w.chain);
-  join(&w, TM_OK);
-  tm_chain_free(w.chain);
+  end(&w, GIVEN * SLABS);
 }
 
 static void an_error_of_a_source_is_the_chains(void **state)
@@ -385,8 +390,7 @@ static void an_owner_may_go_after_the_end(void **state)
   (void)state;
   struct work w = {0};
   start(&w);
-  for (int i = 0; i < RANGES; i++)
-    give(&w, i * SLABS, (i + 1) * SLABS, ENDS);
+  give_ranges(&w);
   tm_chain_end(w.chain);
   tm_chain_free(w.chain);
   join(&w, TM_OK);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/thread.h"
+#include "pieces.h"
 #include "stream/rate.h"
 
 enum { SECOND = 1000000, KIB = 1024, T0 = 5 * SECOND };
@@ -117,27 +118,6 @@ static int feed_read(struct tm_source *self, struct tm_slab **out, struct tm_err
   return 1;
 }
 
-static bool drop_write(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  tm_slab_free(slab);
-  return true;
-}
-
-static bool drop_finish(struct tm_sink *self, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  return true;
-}
-
-static void drop_abort(struct tm_sink *self, const char *why)
-{
-  (void)self;
-  (void)why;
-}
-
 struct mover {
   struct tm_rate *rate;
   struct tm_stage *stage;
@@ -149,11 +129,9 @@ struct mover {
 static void *move(void *arg)
 {
   static const struct tm_source_ops source_ops = {.name = "feed", .read = feed_read};
-  static const struct tm_sink_ops sink_ops = {
-      .name = "drop", .write = drop_write, .finish = drop_finish, .abort = drop_abort};
   struct mover *m = arg;
   struct feed feed = {.base.ops = &source_ops, .left = m->slabs};
-  struct tm_sink sink = {.ops = &sink_ops};
+  struct tm_sink sink = {&drop_ops};
   m->ok = tm_pump(&feed.base, &m->stage, 1, &sink, NULL, NULL, &m->err);
   return NULL;
 }

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pieces.h"
 #include "stream/rowhash.h"
 
 static const char csv[] = "plain,1e+20,0.1,x y\n"
@@ -26,60 +27,10 @@ static const char text[] = "žluť 漢 😀\t1e-320\t3.4e+38\t\"\n"
                            "\tNaN\t-Infinity\t(,)\n"
                            "say \"hi\"\t-0\t1e-40\tback\\\\slash\n";
 
-/* ---- a source of pieces, a sink that drops ---- */
-
-struct pieces {
-  struct tm_source base;
-  const char *bytes;
-  size_t len, at, piece;
-};
-
-static int read_piece(struct tm_source *self, struct tm_slab **out, struct tm_error *err)
-{
-  struct pieces *p = (struct pieces *)self;
-  size_t n = p->len - p->at < p->piece ? p->len - p->at : p->piece;
-  if (n == 0)
-    return 0;
-  *out = tm_slab_new(n, err);
-  if (*out == NULL || !tm_slab_add(*out, p->bytes + p->at, n, err))
-    return -1;
-  p->at += n;
-  return 1;
-}
-
-static const struct tm_source_ops pieces_ops = {.name = "pieces", .read = read_piece};
-
-static bool drop(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  tm_slab_free(slab);
-  return true;
-}
-
-static bool finish(struct tm_sink *self, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  return true;
-}
-
-static void abort_sink(struct tm_sink *self, const char *why)
-{
-  (void)self;
-  (void)why;
-}
-
-static const struct tm_sink_ops drop_ops = {
-    .name = "drop", .write = drop, .finish = finish, .abort = abort_sink};
-
 static void run(struct tm_stage *stage, const char *bytes, size_t len, size_t piece)
 {
-  struct pieces source = {{&pieces_ops}, bytes, len, 0, piece};
-  struct tm_sink sink = {&drop_ops};
-  struct tm_pump_opts opts = {0};
   struct tm_error err;
-  assert_true(tm_pump(&source.base, &stage, 1, &sink, &opts, NULL, &err));
+  assert_true(pump_pieces(stage, bytes, len, piece, &err));
 }
 
 /* ---- stages ---- */

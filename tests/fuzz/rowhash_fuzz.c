@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../c/pieces.h"
 #include "stream/cutter.h"
 #include "stream/rowhash.h"
 
@@ -20,53 +21,6 @@ static const struct tm_format_opts looks[] = {
     {.format = "csv", .header = true},
 };
 
-/* ---- a source of pieces, a sink that drops ---- */
-
-struct pieces {
-  struct tm_source base;
-  const char *bytes;
-  size_t len, at, piece;
-};
-
-static int read_piece(struct tm_source *self, struct tm_slab **out, struct tm_error *err)
-{
-  struct pieces *p = (struct pieces *)self;
-  size_t n = p->len - p->at < p->piece ? p->len - p->at : p->piece;
-  if (n == 0)
-    return 0;
-  *out = tm_slab_new(n, err);
-  if (*out == NULL || !tm_slab_add(*out, p->bytes + p->at, n, err))
-    abort();
-  p->at += n;
-  return 1;
-}
-
-static const struct tm_source_ops pieces_ops = {.name = "pieces", .read = read_piece};
-
-static bool drop(struct tm_sink *self, struct tm_slab *slab, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  tm_slab_free(slab);
-  return true;
-}
-
-static bool finish(struct tm_sink *self, struct tm_error *err)
-{
-  (void)self;
-  (void)err;
-  return true;
-}
-
-static void abort_sink(struct tm_sink *self, const char *why)
-{
-  (void)self;
-  (void)why;
-}
-
-static const struct tm_sink_ops drop_ops = {
-    .name = "drop", .write = drop, .finish = finish, .abort = abort_sink};
-
 /* False: what cannot be hashed at all, such as data behind \. */
 static bool sum(const struct tm_format *format, const char *bytes, size_t len,
                 size_t piece, struct tm_rowhash_sums *sums)
@@ -75,15 +29,12 @@ static bool sum(const struct tm_format *format, const char *bytes, size_t len,
   static const enum tm_rowhash_type types[] = {TM_ROWHASH_TEXT, TM_ROWHASH_FLOAT8};
   struct tm_rowhash_opts opts = {
       .format = *format, .columns = columns, .types = types, .count = 2};
-  struct pieces source = {{&pieces_ops}, bytes, len, 0, piece};
-  struct tm_sink sink = {&drop_ops};
-  struct tm_pump_opts pump = {0};
   struct tm_error err;
   opts.format.header = false;
   struct tm_stage *stage = tm_rowhash_new(&opts, &err);
   if (stage == NULL)
     abort();
-  bool ok = tm_pump(&source.base, &stage, 1, &sink, &pump, NULL, &err);
+  bool ok = pump_pieces(stage, bytes, len, piece, &err);
   tm_rowhash_sums(stage, sums);
   tm_stage_close(stage);
   return ok;
