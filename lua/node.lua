@@ -27,6 +27,7 @@ local node = {}
 local REPORT, JOB = "/proc/self/fd/3", 4
 local PROGRESS_MS = 200
 local CANCEL_SECONDS = 10 -- from the first signal to the last resort
+local FIRST_TO_GO = 500 -- of 1000: where memory ends, the kernel ends a node before its runner, or a server
 local MOST_TEXT = 64 << 10 -- bytes of a line of the log, and of a text of an error
 local MOST_OUTPUT = 1 << 20
 
@@ -362,10 +363,19 @@ local function attempt(self, prepared, raised, job)
   return body(self, job)
 end
 
+local function offer_memory()
+  local path = "/proc/self/oom_score_adj"
+  local f <close> = io.open(path)
+  if (f and f:read "n" or FIRST_TO_GO) >= FIRST_TO_GO then return end
+  local out <close> = io.open(path, "w")
+  if out then out:write(FIRST_TO_GO) end
+end
+
 --- Runs one attempt: the flow comes on standard input, the job on descriptor 4. Returns the
 --- exit code.
 function node.run()
   signal.deadline(CANCEL_SECONDS)
+  offer_memory()
   io.stdout:setvbuf "line"
   local from_runner = wire.open(JOB)
   local self = setmetatable({ talk = talk.new(assert(io.open(REPORT, "w")), from_runner) }, Context)

@@ -57,7 +57,7 @@ connection could be made, 130: interrupted.]],
   options = {
     { name = "jobs", short = "j", value = "N", type = "integer", min = 1, max = 1000,
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
-    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use (default 96M)" },
+    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use to move rows (default 96M)" },
     { name = "at", value = "TIME", help = "the scheduled time, \"2026-01-02 03:04:05\" in the flow's zone" },
     { name = "only", value = "NODE", many = true, help = "run this node alone; may be repeated" },
     { name = "from-node", value = "NODE", many = true, help = "run this node and all behind it; may be repeated" },

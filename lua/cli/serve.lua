@@ -66,7 +66,7 @@ error, a JSON object a line.]],
   options = {
     { name = "jobs", short = "j", value = "N", type = "integer", min = 1, max = 1000,
       help = "at most N nodes at once (default: the number of cores, at least 2)" },
-    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use (default 96M)" },
+    { name = "memory", value = "SIZE", type = "size", help = "what each node's process may use to move rows (default 96M)" },
     { name = "drain", value = "TIME", default = "30s", help = "how long nodes may go on after a signal" },
     { name = "lease", value = "TIME", default = "15s",
       help = "another serve takes over when this one has given no sign of life for so long" },

@@ -232,6 +232,18 @@ function TestRun.test_memory_and_cpu_are_those_of_the_attempt()
   lu.assertTrue(attempts[2].max_rss_bytes < attempts[1].max_rss_bytes - (32 << 20))
 end
 
+function TestRun.test_where_memory_ends_nodes_go_before_their_runner()
+  flow [[
+    flow.shell "n" { command = "cat /proc/self/oom_score_adj" },
+    flow.shell "runner" { command = "cat /proc/$(awk '/^PPid/ {print $2}' /proc/$PPID/status)/oom_score_adj" },
+  ]]
+  local r = run()
+  lu.assertEquals(r.code, 0)
+  local node = tonumber(r.err:match " n: (%d+)\n")
+  lu.assertTrue(node >= 500, r.err)
+  lu.assertTrue(node > tonumber(r.err:match " runner: (%-?%d+)\n"), r.err)
+end
+
 function TestRun.test_an_endless_loop_times_out()
   flow [[flow.lua "n" { timeout = 1, run = function() while true do end end },]]
   local r = run()
