@@ -65,17 +65,26 @@ function calendar.between(schedule, first, last, limit, always)
   end
 end
 
+-- The effective period of a schedule: "", ", from 2026-01-01 00:00:00 +08:00 to ...".
+local function period(schedule, timezone)
+  local zone, words = schedule.timezone or timezone, {}
+  if schedule.from_ms then words[1] = "from " .. calendar.show(schedule.from_ms, zone) end
+  if schedule.to_ms then words[#words + 1] = "to " .. calendar.show(schedule.to_ms, zone) end
+  return #words > 0 and ", " .. table.concat(words, " ") or ""
+end
+
 --- What a schedule is, for people: "cron '0 0 2 * * ?' in Asia/Shanghai", "every 15m", "none".
 ---@param schedule? table
 ---@param timezone string  of the flow
 ---@return string
 function calendar.describe(schedule, timezone)
   if not schedule then return "none" end
+  local show_duration = require("tidemill.units").show_duration
   if schedule.kind == "cron" then
-    return ("cron '%s' in %s%s"):format(schedule.cron, schedule.timezone or timezone,
-      (schedule.dst or "once") ~= "once" and ", dst " .. schedule.dst or "")
+    return ("cron '%s' in %s%s%s"):format(schedule.cron, schedule.timezone or timezone,
+      (schedule.dst or "once") ~= "once" and ", dst " .. schedule.dst or "", period(schedule, timezone))
   elseif schedule.kind == "every" then
-    return "every " .. require("tidemill.units").show_duration(schedule.every_s)
+    return ("every %s%s"):format(show_duration(schedule.every_s), period(schedule, timezone))
   elseif schedule.kind == "once" then
     return "once, at " .. calendar.show(schedule.at_ms, timezone)
   end
@@ -83,7 +92,9 @@ function calendar.describe(schedule, timezone)
   for i, one in ipairs(schedule.after or {}) do
     names[i] = ("'%s'"):format(one.flow .. (one.node and "/" .. one.node or ""))
   end
-  return "after " .. table.concat(names, " and ")
+  return ("after %s%s%s"):format(table.concat(names, " and "),
+    schedule.timeout_s and ", within " .. show_duration(schedule.timeout_s) or "",
+    schedule.trial == false and ", runs by hand left out" or "")
 end
 
 --- An instant in a zone, for people: "2026-01-02 03:04:05 +08:00".

@@ -58,6 +58,12 @@ function TestCalendar.test_schedules_are_described()
     ["cron '0 0 2 * * ?' in Asia/Shanghai"] = { kind = "cron", cron = "0 0 2 * * ?", timezone = "Asia/Shanghai" },
     ["cron '0 0 2 * * ?' in UTC, dst each"] = { kind = "cron", cron = "0 0 2 * * ?", dst = "each" },
     ["every 15m 00s"] = { kind = "every", every_s = 900 },
+    ["every 15m 00s, from 1970-01-01 00:00:05 +00:00 to 1970-01-02 00:00:00 +00:00"] =
+      { kind = "every", every_s = 900, from_ms = 5000, to_ms = 86400000 },
+    ["cron '0 0 2 * * ?' in Asia/Shanghai, to 1970-01-01 08:00:05 +08:00"] =
+      { kind = "cron", cron = "0 0 2 * * ?", timezone = "Asia/Shanghai", to_ms = 5000 },
+    ["after 'a', within 2h 00m, runs by hand left out"] =
+      { kind = "event", after = { { flow = "a" } }, timeout_s = 7200, trial = false },
     ["once, at 1970-01-01 00:00:05 +00:00"] = { kind = "once", at_ms = 5000 },
     ["after 'a' and 'b/n'"] = { kind = "event", after = { { flow = "a" }, { flow = "b", node = "n" } } },
   } do

@@ -92,7 +92,8 @@ end
 
 function TestChanges.test_the_period_of_a_schedule_is_part_of_it()
   lu.assertEquals(told(SQL .. 'schedule = { cron = "0 0 2 * * ?" },',
-    SQL .. 'schedule = { cron = "0 0 2 * * ?", from = "2026-01-01" },'), "  ~ schedule")
+    SQL .. 'schedule = { cron = "0 0 2 * * ?", from = "2026-01-01" },'),
+    "  ~ schedule: cron '0 0 2 * * ?' in UTC -> cron '0 0 2 * * ?' in UTC, from 2026-01-01 00:00:00 +00:00")
 end
 
 function TestChanges.test_required_files_are_told()
