@@ -137,6 +137,11 @@ local function settle(self, row, schedule, reason)
   return now
 end
 
+-- Whether a flow's row is what a publishing would make of it.
+local function stands(row, p, schedule)
+  return row and row.version_no and row.hash == p.hash and (row.schedule ~= nil) == (schedule ~= nil)
+end
+
 ---@class tidemill.Publishing
 ---@field flow string
 ---@field hash string
@@ -152,19 +157,19 @@ end
 function versions:publish(p)
   local before = self:flow(p.flow)
   local schedule = p.scheduled and p.document.schedule or nil
-  local is_on = before and before.schedule ~= nil
-  if before and before.version_no and before.hash == p.hash and is_on == (schedule ~= nil) then
-    return { number = before.version_no, changed = false, before = before }
-  end
+  if stands(before, p, schedule) then return { number = before.version_no, changed = false, before = before } end
   self:save_source(p.hash, p.document, p.sources)
   local cursor = settle(self, before, schedule, "a new version has another schedule")
-  local number
+  local number, already
   self.db:transaction(function()
     self.db:exec("INSERT INTO flows (flow, file, changed) VALUES (?, ?, ?) ON CONFLICT (flow) DO NOTHING",
       p.flow, p.document.file, self:now())
     self.db:row("SELECT flow FROM flows WHERE flow = ?" .. self.db:lock "wait", p.flow) -- one publisher at a time
+    local now = self:flow(p.flow)
+    already = stands(now, p, schedule) and now -- somebody else has published the same meanwhile
+    if already then return end
     local last = self.db:row("SELECT max(number) AS number FROM versions WHERE flow = ?", p.flow).number or 0
-    number = before and before.version_no and before.hash == p.hash and before.version_no or last + 1
+    number = now.version_no and now.hash == p.hash and now.version_no or last + 1
     if number > last then
       self.db:exec([[INSERT INTO versions (flow, number, hash, comment, published_at, published_by)
         VALUES (?, ?, ?, ?, ?, ?)]], p.flow, number, p.hash, p.comment and text.clean(p.comment),
@@ -173,6 +178,7 @@ function versions:publish(p)
     go_live(self, { flow = p.flow, number = number, hash = p.hash, document = p.document }, cursor, p.scheduled)
     log(self, p.flow, p.by, "publish", number, p.comment)
   end)
+  if already then return { number = already.version_no, changed = false, before = already } end
   return { number = number, changed = true, before = before }
 end
 

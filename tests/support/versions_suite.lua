@@ -68,6 +68,20 @@ function versions_suite.define(name, make)
     fails("not_found", nil, self.store.version, self.store, "f", 3)
   end
 
+  function T:test_two_who_publish_the_same_at_once_make_one_version()
+    for _, more in ipairs { {}, { scheduled = false } } do
+      local save = self.store.save_source
+      self.store.save_source = function(store, ...)
+        store.save_source = nil
+        self:publish("h1", nil, more) -- the other one, between the look and the transaction
+        return save(store, ...)
+      end
+      local result = self:publish("h1", nil, more)
+      lu.assertEquals({ result.number, result.changed, #self.store:versions "f" }, { 1, false, 1 })
+      lu.assertEquals(self.store:flow("f").schedule ~= nil, more.scheduled == nil)
+    end
+  end
+
   function T:test_publishing_what_is_live_changes_nothing()
     self:publish "h1"
     local seq = self.store:changes()
