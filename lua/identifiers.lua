@@ -1,4 +1,6 @@
---- Names in SQL, as authors write them: plain or "quoted", with dots between.
+--- Names in SQL: as authors write them, plain or "quoted", with dots between; and as statements have them.
+
+local pg = require "pg"
 
 local identifiers = {}
 
@@ -24,6 +26,15 @@ end
 function identifiers.meaning(part)
   if part:sub(1, 1) == '"' then return part:sub(2, -2) end
   return (part:gsub("%u", string.lower))
+end
+
+--- Names of a database, each quoted.
+---@param names? string[]
+---@return string[]
+function identifiers.quoted(names)
+  local list = {}
+  for i, name in ipairs(names or {}) do list[i] = pg.quote_ident(name) end
+  return list
 end
 
 return identifiers

@@ -2,17 +2,11 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local identifiers = require "tidemill.identifiers"
 local once = require "tidemill.once"
-local pg = require "pg"
 local publish = require "tidemill.load.publish"
 
 local apply = {}
-
-local function quoted(names)
-  local list = {}
-  for i, name in ipairs(names or {}) do list[i] = pg.quote_ident(name) end
-  return list
-end
 
 --- What publish.lua is told of a load; without a staging table, enough for `clear`.
 ---@param work load.Work
@@ -22,8 +16,8 @@ end
 function apply.publication(work, table_, object_order)
   local spec, target = work.spec, work.target
   local p = { mode = spec.mode, into = target.into, name = target.name, stage = table_ and table_.quoted,
-    columns = target.filled, where = spec.where, delete = spec.delete, keys = quoted(spec.keys),
-    order_by = quoted(spec.order_by), delete_when = spec.delete_when, flavor = target.flavor,
+    columns = target.filled, where = spec.where, delete = spec.delete, keys = identifiers.quoted(spec.keys),
+    order_by = identifiers.quoted(spec.order_by), delete_when = spec.delete_when, flavor = target.flavor,
     -- Segments cannot change a column by which rows are distributed, and column stores change rows at a cost.
     anew = target.flavor == "greenplum" and target.whole,
     lockable = target:lockable(), overriding = target.flavor == "postgresql" and target.version >= 100000 }

@@ -138,11 +138,7 @@ local function check_names(options, names, keys)
   check("'create': 'distributed_by'", type(options.distributed_by) == "table" and options.distributed_by or nil)
 end
 
-local function quoted(list)
-  local words = {}
-  for i, name in ipairs(list) do words[i] = pg.quote_ident(name) end
-  return table.concat(words, ", ")
-end
+local function quoted(names) return table.concat(identifiers.quoted(names), ", ") end
 
 -- ---- the statement ----
 

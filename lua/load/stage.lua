@@ -10,6 +10,7 @@
 
 local crash = require "tidemill.crash"
 local errors = require "tidemill.errors"
+local identifiers = require "tidemill.identifiers"
 local once = require "tidemill.once"
 local pg = require "pg"
 local publish = require "tidemill.load.publish"
@@ -57,8 +58,7 @@ end
 -- On Greenplum rows of one key must lie on one segment.
 local function storage(work)
   if work.target.flavor ~= "greenplum" then return "" end
-  local keys = {}
-  for i, key in ipairs(work.spec.keys or {}) do keys[i] = pg.quote_ident(key) end
+  local keys = identifiers.quoted(work.spec.keys)
   return " WITH (appendonly=false) " .. (#keys > 0 and ("DISTRIBUTED BY (%s)"):format(table.concat(keys, ", "))
     or "DISTRIBUTED RANDOMLY")
 end

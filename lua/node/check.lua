@@ -6,6 +6,7 @@
 --- goes to the log as a table, and to the output `report` as JSON, with totals beside it.
 
 local errors = require "tidemill.errors"
+local identifiers = require "tidemill.identifiers"
 local json = require "json"
 local pg = require "pg"
 local text = require "tidemill.text"
@@ -20,12 +21,6 @@ local text = require "tidemill.text"
 ---@field note? string
 ---@field look? string      a query for the rows
 
-local function quoted(names, prefix)
-  local list = {}
-  for i, name in ipairs(names) do list[i] = (prefix or "") .. pg.quote_ident(name) end
-  return list
-end
-
 local function literals(values)
   local list = {}
   for i, value in ipairs(values) do list[i] = pg.quote_literal(value) end
@@ -37,7 +32,7 @@ end
 local bad = {}
 
 function bad.not_null(rule)
-  local parts = quoted(rule.columns)
+  local parts = identifiers.quoted(rule.columns)
   for i, column in ipairs(parts) do parts[i] = column .. " IS NULL" end
   return table.concat(parts, " OR ")
 end
@@ -58,7 +53,7 @@ end
 local rows_of = {}
 
 function rows_of.unique(rule, spec, where)
-  local columns = quoted(rule.columns)
+  local columns = identifiers.quoted(rule.columns)
   local present = {}
   for i, column in ipairs(columns) do present[i] = column .. " IS NOT NULL" end
   local list = table.concat(columns, ", ")
