@@ -153,8 +153,8 @@ end
 -- ---- requests ----
 
 local function locked(self, run)
-  local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at, started_at
-    FROM runs WHERE id = ?]] .. self.db:lock "wait", run)
+  local row = self.db:row([[SELECT id, flow, version, state, runner, cause, epoch, request, backfill, scheduled_at,
+    started_at FROM runs WHERE id = ?]] .. self.db:lock "wait", run)
   return row or errors.raise("not_found", ("there is no run '%s'"):format(run))
 end
 

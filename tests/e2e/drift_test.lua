@@ -5,7 +5,7 @@
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
 
-local l, rds, adbpg, lake
+local l, rds, adbpg
 
 TestDrift = {}
 
@@ -13,8 +13,7 @@ function TestDrift.setUp()
   l = lab.new "drift"
   rds = l:database("rds", os.getenv "TM_PG")
   adbpg = l:database("adbpg", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-drift")
-  for key in lake:list {} do lake:delete(key.key) end
+  lab.empty(l:lake("lake", "lab-drift"))
   l:project()
   rds:exec "CREATE TABLE src (id int, note text); INSERT INTO src SELECT i, 'n' || i FROM generate_series(1, 10) i"
   adbpg:exec "CREATE TABLE dst (id int, note text)"

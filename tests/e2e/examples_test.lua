@@ -88,7 +88,7 @@ function TestExamples.test_the_example_of_oss_writes_reads_and_lists()
     :format(os.getenv "TM_OSSD"))
   lu.assertEquals(changed, 1)
   lu.assertEquals(runs("oss", code), "hello\norders/2026/\tnil\norders/b.csv\t6\n")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lab.empty(lake)
 end
 
 function TestExamples.test_the_example_of_flow_is_valid_and_runs()
@@ -104,7 +104,7 @@ function TestExamples.test_the_example_of_flow_is_valid_and_runs()
   r = l:run("run", "f.lua", "--at", "2026-01-02 02:00:00")
   lu.assertEquals(r.code, 0, r.all)
   lu.assertEquals(target:value "SELECT count(*) FROM orders WHERE created_at = '2026-01-01'", 50)
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lab.empty(lake)
 end
 
 -- The indented text that a section of the README begins with.

@@ -37,8 +37,7 @@ function TestTransfer.setUp()
   l = lab.new "transfer"
   rds = l:database("rds", os.getenv "TM_PG")
   adbpg = l:database("adbpg", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-transfer")
-  for key in lake:list {} do lake:delete(key.key) end
+  lake = lab.empty(l:lake("lake", "lab-transfer"))
   l:project()
   rds:exec("CREATE TABLE src" .. TABLE)
   rds:exec [[

@@ -14,8 +14,7 @@ TestObjects = {}
 function TestObjects.setUp()
   l = lab.new "objects"
   rds = l:database("rds", os.getenv "TM_PG")
-  lake = l:lake("lake", "lab-objects")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lake = lab.empty(l:lake("lake", "lab-objects"))
   l:project()
   rds:exec(("CREATE TABLE src AS SELECT i AS id, repeat(md5(i::text), 3) AS note FROM generate_series(1, %d) i"):format(ROWS))
   rds:exec "CREATE TABLE dst (id int, note text)"
@@ -25,7 +24,7 @@ function TestObjects.tearDown() l:close() end
 
 -- Two runs of one second are ordered by chance, so there is never another.
 local function extract(fields, ...)
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lab.empty(lake)
   l:flow("t.lua", ([[
     flow.extract "out" { from = "rds", table = "src", to = "lake:d/", %s },
     flow.load "in" { after = "out", from = "lake:d/", on = "rds", into = "dst", mode = "replace" },]]):format(fields))

@@ -20,9 +20,7 @@ local Base = {}
 function Base.setUp()
   l = lab.new "parallel"
   db, url = l:database("rds", os.getenv "TM_PG")
-  lake = l:lake("lake", "lab-parallel")
-  for key in lake:list {} do lake:delete(key.key) end
-  for _, upload in ipairs(lake:list_multiparts "") do lake:abort_multipart(upload.key, upload.upload_id) end
+  lake = lab.empty(l:lake("lake", "lab-parallel"))
   l:project()
 end
 
@@ -50,6 +48,18 @@ local function extract(fields)
   local r = l:run("run", "t.lua")
   if r.code ~= 0 then return nil, r end
   return newest(), r
+end
+
+-- What runs an extract of a table, of these fields, by another role; its result.
+local function extracts_of(table_, role, password)
+  l.env.LAB_ROLE = url:gsub("://[^@/]*@", "://"):gsub("://", ("://%s:%s@"):format(role, password))
+  l.connections.role = '{ postgres = env "LAB_ROLE" }'
+  l:project()
+  return function(fields)
+    flow_of(('table = "%s", %s'):format(table_, fields))
+    l:write("t.lua", (io.open(l.dir .. "/t.lua"):read "a":gsub('from = "rds"', 'from = "role"')))
+    return l:run("run", "t.lua")
+  end
 end
 
 -- Loads what a manifest lists into a table `got` like another.
@@ -187,14 +197,7 @@ function TestPages.test_rows_that_the_role_may_not_see_alone_are_not_read_around
     CREATE TABLE p2 PARTITION OF p FOR VALUES FROM (5000) TO (20000);
     INSERT INTO p SELECT g, md5(g::text) FROM generate_series(1, 10000) g;
     GRANT SELECT ON p, p1 TO parallel_reader]]
-  l.env.LAB_READER = url:gsub("://[^@/]*@", "://"):gsub("://", "://parallel_reader:reader@")
-  l.connections.reader = '{ postgres = env "LAB_READER" }'
-  l:project()
-  local function run(fields)
-    flow_of('table = "p", ' .. fields)
-    l:write("t.lua", (io.open(l.dir .. "/t.lua"):read "a":gsub('from = "rds"', 'from = "reader"')))
-    return l:run("run", "t.lua")
-  end
+  local run = extracts_of("p", "parallel_reader", "reader")
   local r = run 'split_by = "ctid"'
   lu.assertStrContains(r.all, "SELECT on 'public.p2' is not granted")
   r = run "jobs = 2" -- by its primary key
@@ -214,14 +217,7 @@ function TestPages.test_one_session_does_where_two_were_only_the_default()
     ALTER TABLE t ALTER v SET STORAGE PLAIN; UPDATE t SET v = v || 'y';
     GRANT SELECT ON t TO parallel_alone]]
   lu.assertTrue(db:value "SELECT pg_table_size('t')" > 64 << 20)
-  l.env.LAB_ALONE = url:gsub("://[^@/]*@", "://"):gsub("://", "://parallel_alone:alone@")
-  l.connections.alone = '{ postgres = env "LAB_ALONE" }'
-  l:project()
-  local function run(fields)
-    flow_of('table = "t", ' .. fields)
-    l:write("t.lua", (io.open(l.dir .. "/t.lua"):read "a":gsub('from = "rds"', 'from = "alone"')))
-    return l:run("run", "t.lua")
-  end
+  local run = extracts_of("t", "parallel_alone", "alone")
   local r = run ""
   lu.assertEquals(r.code, 0, r.all)
   if require("tidemill.cores").count() > 1 then lu.assertStrContains(r.all, "1 session instead of 2") end

@@ -249,8 +249,7 @@ local ROWS = 4000
 
 function TestAttempts.setUp()
   prepare "attempts"
-  local lake = l:lake("lake", "lab-attempts")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lab.empty(l:lake("lake", "lab-attempts"))
   l:project()
   db:exec(([[CREATE TABLE src AS SELECT i, repeat('x', 50) AS note FROM generate_series(1, %d) i;
     CREATE TABLE dst (i int, note text); CREATE TABLE ran (run text)]]):format(ROWS))
@@ -433,7 +432,7 @@ end
 
 function TestAttempts.test_a_manifest_that_came_late_changes_no_load()
   local attempts, lake = attempt.of(l, "f.lua"), l:lake("lake", "lab-attempts")
-  for entry in lake:list {} do lake:delete(entry.key) end -- of setUp's run, which is newer
+  lab.empty(lake) -- of setUp's run, which is newer
   local one <close> = attempts:start { run_id = "r1", node = "out", attempt = 2 }
   lu.assertTrue(one:finish().ok)
   local id = one.outputs.manifest

@@ -16,8 +16,7 @@ function TestCreate.setUp()
   l = lab.new "create"
   rds = l:database("rds", os.getenv "TM_PG")
   dw = l:database("dw", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-create")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lake = lab.empty(l:lake("lake", "lab-create"))
   l:project()
   rds:exec [[
     CREATE TYPE mood AS ENUM ('sad', 'happy');

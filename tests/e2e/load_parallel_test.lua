@@ -16,7 +16,7 @@ local lake = l:lake("lake", "lab-parallel")
 l:project()
 
 local function reset()
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lab.empty(lake)
   db:exec(([[DROP SCHEMA IF EXISTS tidemill, public CASCADE; CREATE SCHEMA public; SET client_min_messages = warning;
     CREATE TABLE src AS SELECT i AS id, repeat('x', 1000) AS pad FROM generate_series(1, %d) i;
     CREATE TABLE dst (LIKE src)]]):format(ROWS))

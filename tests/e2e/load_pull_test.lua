@@ -22,8 +22,7 @@ function TestPull.setUp()
   l = lab.new "pull"
   rds = l:database("rds", os.getenv "TM_PG")
   dw = l:database("dw", os.getenv "TM_FDW")
-  lake = l:lake("lake", "lab-pull")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lake = lab.empty(l:lake("lake", "lab-pull"))
   l:project()
   rds:exec("CREATE TABLE src " .. TABLE)
   rds:exec [[INSERT INTO src SELECT i, i % 7, i / 3.0, '2026-01-01'::timestamptz + i * interval '1 minute',

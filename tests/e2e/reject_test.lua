@@ -13,8 +13,7 @@ function TestReject.setUp()
   l = lab.new "reject"
   rds = l:database("rds", os.getenv "TM_PG")
   adbpg = l:database("adbpg", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-reject")
-  for key in lake:list {} do lake:delete(key.key) end
+  lake = lab.empty(l:lake("lake", "lab-reject"))
   l:project()
   adbpg:exec "CREATE TABLE dst (id int PRIMARY KEY, v int CHECK (v < 1000000), note text)"
   adbpg:exec "CREATE TABLE bad (object text, line bigint, sqlstate text, message text, column_name text, record text, record_bytes bytea)"

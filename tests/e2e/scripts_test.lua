@@ -18,8 +18,7 @@ function TestScripts.setUp()
   local rds_url, adbpg_url
   rds, rds_url = l:database("rds", os.getenv "TM_PG")
   adbpg, adbpg_url = l:database("adbpg", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-scripts")
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lake = lab.empty(l:lake("lake", "lab-scripts"))
   for name, value in pairs { RDS_URL = rds_url, ADBPG_URL = adbpg_url, LAKE_URL = "oss://lab-scripts",
     LAKE_ENDPOINT = os.getenv "TM_OSSD", LAKE_REGION = "cn-test", LAKE_ADDRESSING = "path" } do
     l.env[name] = value

@@ -66,28 +66,20 @@ local function over(name)
   if name.run == run(2) then return false, "its run is running" end
 end
 
-local function empty(store)
-  local keys = {}
-  for entry in store:list {} do keys[#keys + 1] = entry.key end
-  store:delete_many(keys)
-  for _, upload in ipairs(store:list_multiparts "") do store:abort_multipart(upload.key, upload.upload_id) end
-  return store
-end
-
 local open = {}
 
-function open.ossd() return empty(l:lake("lake", "lab-sweep")) end
+function open.ossd() return lab.empty(l:lake("lake", "lab-sweep")) end
 
 function open.radosgw()
   local store = oss.open { url = "s3://lab-sweep", endpoint = os.getenv "TM_S3", access_key_id = os.getenv "TM_S3_ID",
     access_key_secret = os.getenv "TM_S3_SECRET" }
   store:create_bucket()
-  return empty(store)
+  return lab.empty(store)
 end
 
 function open.file()
   assert(os.execute(("mkdir -p '%s/pond'"):format(l.dir)))
-  return empty(oss.open { url = ("file://%s/pond"):format(l.dir) })
+  return lab.empty(oss.open { url = ("file://%s/pond"):format(l.dir) })
 end
 
 TestSweep = {}
@@ -132,7 +124,7 @@ function TestSweep.test_only_what_no_manifest_lists_goes()
     for _, upload in ipairs(store:list_multiparts "") do left[#left + 1] = upload.key end
     lu.assertEquals(sort(left), sort { "a/" .. object(2, 1, 9), "a/theirs" }, kind)
     lu.assertEquals(swept(store, { over = over }), { ["a/2/1"] = "kept 1/1", ["a/3/1"] = "kept 1/0" }, kind)
-    empty(store)
+    lab.empty(store)
   end)
 end
 
@@ -144,7 +136,7 @@ function TestSweep.test_what_was_swept_can_never_be_committed()
     lu.assertEquals({ ok, errors.from(raised).kind }, { false, "exists" }, kind)
     lu.assertEquals({ manifest.state(store, "", names.id(who(1))) }, { "closed", "sweep" }, kind)
     lu.assertNil(manifest.newest(store, ""), kind)
-    empty(store)
+    lab.empty(store)
   end)
 end
 
@@ -188,7 +180,7 @@ function TestSweep.test_an_attempt_closes_those_before_it_and_keeps_what_it_take
       "p/" .. object(3, 3), "p/" .. object(3, 3, 2) }, kind)
     lu.assertEquals({ manifest.state(store, "p/", names.id(who(3, 1))) }, { "closed", "attempt 3" }, kind)
     lu.assertNil(manifest.state(store, "p/", names.id(who(3, 3))), kind)
-    empty(store)
+    lab.empty(store)
   end)
 end
 
@@ -232,7 +224,7 @@ function TestSweep.test_replaced_data_goes_only_when_asked_for()
       "b/" .. object(1) }, kind)
     lu.assertEquals(manifest.list(store, "a/"), { names.id(who(8)), names.id(who(2)) }, kind)
     lu.assertEquals(swept(store, old), {}, kind)
-    empty(store)
+    lab.empty(store)
   end)
 end
 
@@ -270,7 +262,7 @@ function TestSweep.test_objects_of_a_manifest_are_compared_with_a_listing()
     lu.assertErrorMsgContains("has 5 bytes, its manifest says 4", present.check, m)
     store:delete("q/" .. object(1, 1, 10))
     lu.assertErrorMsgContains(object(1, 1, 10) .. "' of the manifest is missing", present.check, m, kind)
-    empty(store)
+    lab.empty(store)
   end)
 end
 

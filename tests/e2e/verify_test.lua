@@ -17,8 +17,7 @@ function TestVerify.setUp()
   l = lab.new "verify"
   rds = l:database("rds", os.getenv "TM_PG")
   adbpg = l:database("adbpg", os.getenv "TM_PG2")
-  lake = l:lake("lake", "lab-verify")
-  for key in lake:list {} do lake:delete(key.key) end
+  lake = lab.empty(l:lake("lake", "lab-verify"))
   l:project()
   rds:exec("CREATE TABLE src (" .. COLUMNS .. ")")
   rds:exec [[

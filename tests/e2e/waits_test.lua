@@ -14,8 +14,7 @@ local l, db, lake
 local function prepare(name)
   l = lab.new(name)
   db = l:database("db", os.getenv "TM_PG")
-  lake = l:lake("lake", "lab-" .. name)
-  for entry in lake:list {} do lake:delete(entry.key) end
+  lake = lab.empty(l:lake("lake", "lab-" .. name))
   l:project()
 end
 

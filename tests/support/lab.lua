@@ -3,7 +3,7 @@
 ---     local lab = require "tests.support.lab"
 ---     local l <close> = lab.new "transfer"
 ---     l:database("rds", os.getenv "TM_PG")        -- a fresh database, a connection named rds
----     l:lake("lake", "bucket-name")               -- a fresh bucket on ossd
+---     l:lake("lake", "bucket-name")               -- a bucket on ossd
 ---     l:flow("a.lua", [[ ... ]])
 ---     local r = l:run("run", "a.lua")             -- r.code, r.out, r.err
 ---
@@ -53,7 +53,16 @@ function lab:database(name, uri)
   return conn, url
 end
 
---- A fresh bucket on ossd; the flows see it as connection `name`. `extra` goes into the
+--- Deletes all objects and uploads of a store; returns it.
+function lab.empty(store)
+  local keys = {}
+  for entry in store:list {} do keys[#keys + 1] = entry.key end
+  store:delete_many(keys)
+  for _, upload in ipairs(store:list_multiparts "") do store:abort_multipart(upload.key, upload.upload_id) end
+  return store
+end
+
+--- A bucket on ossd; the flows see it as connection `name`. `extra` goes into the
 --- connection as it stands. Returns an open store.
 function lab:lake(name, bucket, extra)
   local endpoint = assert(os.getenv "TM_OSSD", "TM_OSSD is not set")

@@ -155,13 +155,6 @@ local function plus(conn, a, b)
   return { n = a.n + b.n, sum = conn:value("SELECT ($1::numeric + $2::numeric)::text", a.sum, b.sum) }
 end
 
-local function empty(store)
-  local keys = {}
-  for entry in store:list {} do keys[#keys + 1] = entry.key end
-  store:delete_many(keys)
-  for _, upload in ipairs(store:list_multiparts "") do store:abort_multipart(upload.key, upload.upload_id) end
-end
-
 --- Everything as before the first run of a mode; of one that runs twice, as before the second.
 ---@param which rig.Mode
 function Rig:prepare(which)
@@ -175,7 +168,7 @@ function Rig:prepare(which)
     self.kept = plus(self.adbpg, self.kept, hash(self.adbpg, ("(%s)"):format(ROWS[rows])))
   end
   self.rds:exec(("DELETE FROM src WHERE id > %d"):format(self.rows))
-  empty(self.lake)
+  lab.empty(self.lake)
   assert(os.execute(("cd '%s' && rm -rf .tidemill once before log"):format(self.lab.dir)))
   self.lab:project()
   self.lab:write("f.lua", FLOW:format(self.object_size, which.extract, self.retries, which.load, self.retries))
@@ -347,7 +340,7 @@ function Rig:check()
 end
 
 function Rig:close()
-  empty(self.lake)
+  lab.empty(self.lake)
   self.lake:close()
   self.lab:close()
 end
