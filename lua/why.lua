@@ -106,6 +106,8 @@ local function node_text(store, run, node, by_name, declared, limits)
     end
     if not upstream and (run.state == "paused" or run.request == "pause") then
       return "ready, starts when the run goes on"
+    elseif not upstream and not run.runner then
+      return "ready, starts when a runner has the run"
     end
     return upstream or place_text(store, node, declared, limits)
   end

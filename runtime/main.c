@@ -6,9 +6,12 @@
 ** A runner that ends its children before itself defers both (tm_interrupt_defer); at a prompt
 ** only Lua ends, however often SIGINT comes (tm_interrupt_prompt).
 */
+#include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +63,32 @@ static void forbid_core_dumps(void)
   setrlimit(RLIMIT_CORE, &none);
 }
 
+/* Whoever starts us with a standard descriptor closed gets /dev/null there, not the first file or
+** socket that we open. */
+static void open_standard(void)
+{
+  for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+    if (fcntl(fd, F_GETFD) == -1 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+      _exit(1);
+}
+
+/* At the end of the process: what was written to standard output has arrived, unless its
+** reader has gone. */
+static void check_output(void)
+{
+  bool failed = ferror(stdout) != 0;
+  errno = 0;
+  if (fflush(stdout) == 0 && !failed)
+    return;
+  int reason = errno;
+  struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+  if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP)) != 0)
+    return;
+  fprintf(stderr, "tidemill: error: cannot write to standard output%s%s\n",
+          reason != 0 ? ": " : "", reason != 0 ? strerror(reason) : "");
+  _exit(1);
+}
+
 static int traceback(lua_State *L)
 {
   if (lua_type(L, 1) == LUA_TSTRING && getenv("TIDEMILL_TRACEBACK") != NULL)
@@ -103,11 +132,13 @@ int main(int argc, char **argv)
     return 0;
   }
   struct tm_error err;
+  open_standard();
   forbid_core_dumps();
   if (!catch_signals(&err)) {
     fprintf(stderr, "tidemill: %s\n", err.message);
     return 1;
   }
+  atexit(check_output);
   if (argc > 1 && (strcmp(argv[1], "node") == 0 || strcmp(argv[1], "exec") == 0))
     keep_freed_memory();
   if (argc > 1 && strcmp(argv[1], "ossd") == 0)

@@ -545,6 +545,18 @@ function TestRun.test_runs_show_and_logs_tell_what_happened()
   lu.assertEquals(l:run("show", "nothing").code, 1)
 end
 
+function TestRun.test_output_that_does_not_arrive_is_an_error_unless_nobody_reads()
+  local function shell(text)
+    return proc.run { cmd = { "sh", "-c", text, "sh", BIN }, stdout = "pipe", stderr = "pipe" }.stderr
+  end
+  lu.assertEquals(shell '"$1" help exit-codes >/dev/full; echo $? >&2',
+    "tidemill: error: cannot write to standard output: No space left on device\n1\n")
+  lu.assertEquals(shell '"$1" help flow >/dev/full; echo $? >&2', -- more than is kept back till the end
+    "tidemill: error: cannot write to standard output\n1\n")
+  lu.assertEquals(shell '"$1" help exit-codes >&-; echo $? >&2', "0\n")
+  lu.assertEquals(shell '{ "$1" help flow; echo $? >&2; } | head -c 1', "0\n")
+end
+
 function TestRun.test_messages_are_one_line_and_name_the_line_of_the_flow()
   flow [[
     flow.lua "needs" { run = function() require "nosuch" end },
