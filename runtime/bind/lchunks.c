@@ -12,6 +12,7 @@
 
 #include "bind/lerror.h"
 #include "bind/lformat.h"
+#include "bind/ljob.h"
 #include "bind/lstream.h"
 #include "stream/channel.h"
 #include "stream/cutter.h"
@@ -212,19 +213,10 @@ static int chunks_find(lua_State *L)
   return 1;
 }
 
-/* __index with the methods as upvalue: `fd` is a field. */
 static int chunks_index(lua_State *L)
 {
   struct chunks *c = luaL_checkudata(L, 1, CHUNKS);
-  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "fd") == 0) {
-    if (c->channel == NULL)
-      return 0;
-    lua_pushinteger(L, tm_channel_fd(c->channel));
-    return 1;
-  }
-  lua_pushvalue(L, 2);
-  lua_rawget(L, lua_upvalueindex(1));
-  return 1;
+  return tm_lua_index_fd(L, c->channel != NULL ? tm_channel_fd(c->channel) : -1);
 }
 
 static const luaL_Reg methods[] = {{"sink", chunks_sink},     {"next", chunks_next},
@@ -254,14 +246,7 @@ int tm_lua_chunks(lua_State *L)
   size_t rows = opt_size(L, "rows", DEFAULT_ROWS);
   struct chunks *c = lua_newuserdatauv(L, sizeof *c, 0);
   *c = (struct chunks){0}; /* closed: __gc is safe from here on */
-  if (luaL_newmetatable(L, CHUNKS)) {
-    luaL_setfuncs(L, meta, 0);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushcclosure(L, chunks_index, 1);
-    lua_setfield(L, -2, "__index");
-  }
-  lua_setmetatable(L, -2);
+  tm_lua_waitable(L, CHUNKS, meta, methods, chunks_index);
   c->cutter = tm_cutter_new(&format, bytes, rows, &err);
   if (c->cutter != NULL)
     c->channel = tm_channel_new(QUEUE_SLABS, &err);

@@ -27,6 +27,34 @@
 
 enum { MAX_STAGES = 16, INTERVAL_MS = 100, MAX_WAITED = 4096 };
 
+/* ---- what can be waited for ---- */
+
+int tm_lua_index_fd(lua_State *L, int fd)
+{
+  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "fd") == 0) {
+    if (fd < 0)
+      return 0;
+    lua_pushinteger(L, fd);
+    return 1;
+  }
+  lua_pushvalue(L, 2);
+  lua_rawget(L, lua_upvalueindex(1));
+  return 1;
+}
+
+void tm_lua_waitable(lua_State *L, const char *type, const luaL_Reg *meta,
+                     const luaL_Reg *methods, lua_CFunction index)
+{
+  if (luaL_newmetatable(L, type)) {
+    luaL_setfuncs(L, meta, 0);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_pushcclosure(L, index, 1);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_setmetatable(L, -2);
+}
+
 /* ---- jobs ---- */
 
 struct job {
@@ -143,19 +171,10 @@ static int job_stats(lua_State *L)
   return 1;
 }
 
-/* __index with the methods as upvalue: `fd` is a field. */
 static int job_index(lua_State *L)
 {
   struct job *job = luaL_checkudata(L, 1, JOB);
-  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "fd") == 0) {
-    if (job->run == NULL)
-      return 0;
-    lua_pushinteger(L, tm_background_done_fd(job->run));
-    return 1;
-  }
-  lua_pushvalue(L, 2);
-  lua_rawget(L, lua_upvalueindex(1));
-  return 1;
+  return tm_lua_index_fd(L, job->run != NULL ? tm_background_done_fd(job->run) : -1);
 }
 
 static const luaL_Reg job_methods[] = {{"join", job_join},     {"done", job_done},
@@ -163,19 +182,6 @@ static const luaL_Reg job_methods[] = {{"join", job_join},     {"done", job_done
                                        {"close", job_close},   {NULL, NULL}};
 static const luaL_Reg job_meta[] = {
     {"__close", job_close}, {"__gc", job_close}, {NULL, NULL}};
-
-static void set_type(lua_State *L, const char *type, const luaL_Reg *meta,
-                     const luaL_Reg *methods, lua_CFunction index)
-{
-  if (luaL_newmetatable(L, type)) {
-    luaL_setfuncs(L, meta, 0);
-    lua_newtable(L);
-    luaL_setfuncs(L, methods, 0);
-    lua_pushcclosure(L, index, 1);
-    lua_setfield(L, -2, "__index");
-  }
-  lua_setmetatable(L, -2);
-}
 
 /* The options at `index`: {queue =, interval =}. */
 static void read_opts(lua_State *L, int index, struct tm_pump_opts *opts)
@@ -225,7 +231,7 @@ int tm_lua_start(lua_State *L)
 
   struct job *job = lua_newuserdatauv(L, sizeof *job, 1);
   *job = (struct job){0}; /* closed: __gc is safe from here on */
-  set_type(L, JOB, job_meta, job_methods, job_index);
+  tm_lua_waitable(L, JOB, job_meta, job_methods, job_index);
   lua_createtable(L, last, 0);
   for (int i = 1; i <= last; i++) {
     lua_pushvalue(L, i);
@@ -344,15 +350,7 @@ static int chain_stats(lua_State *L)
 static int chain_index(lua_State *L)
 {
   struct chain *c = luaL_checkudata(L, 1, CHAIN);
-  if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "fd") == 0) {
-    if (c->chain == NULL)
-      return 0;
-    lua_pushinteger(L, tm_chain_fd(c->chain));
-    return 1;
-  }
-  lua_pushvalue(L, 2);
-  lua_rawget(L, lua_upvalueindex(1));
-  return 1;
+  return tm_lua_index_fd(L, c->chain != NULL ? tm_chain_fd(c->chain) : -1);
 }
 
 static const luaL_Reg chain_methods[] = {{"source", chain_source},
@@ -370,7 +368,7 @@ int tm_lua_chain(lua_State *L)
   struct tm_error err;
   struct chain *c = lua_newuserdatauv(L, sizeof *c, 1);
   *c = (struct chain){0};
-  set_type(L, CHAIN, chain_meta, chain_methods, chain_index);
+  tm_lua_waitable(L, CHAIN, chain_meta, chain_methods, chain_index);
   lua_newtable(L);
   lua_setiuservalue(L, -2, 1);
   c->chain = tm_chain_new(&err);
