@@ -43,11 +43,6 @@ struct lpg_conn *lpg_ownconn(lua_State *L, int index)
   return c;
 }
 
-struct tm_pg *tm_lua_checkpg(lua_State *L, int index)
-{
-  return lpg_checkconn(L, index)->pg;
-}
-
 int64_t lpg_tomillis(lua_State *L, int index, const char *name)
 {
   lua_Number seconds = lua_tonumber(L, index);

@@ -59,7 +59,7 @@ int64_t tm_calendar_local(const struct tm_civil *c)
          c->min * 60 + c->sec;
 }
 
-bool tm_calendar_leap(int32_t year)
+static bool is_leap(int32_t year)
 {
   return year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
 }
@@ -67,7 +67,7 @@ bool tm_calendar_leap(int32_t year)
 int32_t tm_calendar_month_days(int32_t year, int32_t month)
 {
   static const int8_t days[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  return month == 2 && tm_calendar_leap(year) ? 29 : days[month - 1];
+  return month == 2 && is_leap(year) ? 29 : days[month - 1];
 }
 
 bool tm_calendar_valid(const struct tm_civil *c)

@@ -28,7 +28,6 @@ void tm_calendar_civil(int64_t local, struct tm_civil *out);
 int64_t tm_calendar_local(const struct tm_civil *civil);
 bool tm_calendar_valid(const struct tm_civil *civil);
 
-bool tm_calendar_leap(int32_t year);
 int32_t tm_calendar_month_days(int32_t year, int32_t month);
 int32_t tm_calendar_day_of_year(int32_t year, int32_t month, int32_t day); /* from 1 */
 

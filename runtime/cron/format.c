@@ -243,9 +243,10 @@ static bool bad_letter(const char *format, size_t length, size_t at, int count,
   return false;
 }
 
-bool tm_time_format(struct tm_buffer *out, const char *format, size_t length,
-                    const struct tm_civil *civil, int32_t nanos, int32_t utc_offset,
-                    enum tm_time_locale locale, struct tm_error *err)
+/* Appends the local time. */
+static bool format_civil(struct tm_buffer *out, const char *format, size_t length,
+                         const struct tm_civil *civil, int32_t nanos, int32_t utc_offset,
+                         enum tm_time_locale locale, struct tm_error *err)
 {
   struct moment m = {.civil = civil,
                      .days = tm_calendar_days(civil->year, civil->month, civil->day),
@@ -299,7 +300,7 @@ bool tm_time_format_instant(struct tm_buffer *out, const char *format, size_t le
                  (long long)instant);
     return false;
   }
-  return tm_time_format(out, format, length, &civil, nanos, offset, locale, err);
+  return format_civil(out, format, length, &civil, nanos, offset, locale, err);
 }
 
 /* ---- offsets ---- */

@@ -28,16 +28,9 @@ struct tm_time_offset {
   int64_t years, months, weeks, days, hours, minutes;
 };
 
-/*
-** Appends the local time to `out`. False: TM_EUSAGE (an unknown letter, too many of one,
-*an
-** open quote; the message says where), TM_EMEMORY. `out` may then hold a part.
-*/
-bool tm_time_format(struct tm_buffer *out, const char *format, size_t length,
-                    const struct tm_civil *civil, int32_t nanos, int32_t utc_offset,
-                    enum tm_time_locale locale, struct tm_error *err) TM_MUSTCHECK;
-
-/* Appends the instant as `format` writes it on the zone's clock. */
+/* Appends the instant as `format` writes it on the zone's clock. False: TM_EUSAGE (an unknown
+** letter, too many of one, an open quote; the message says where), TM_EMEMORY. `out` may then
+** hold a part. */
 bool tm_time_format_instant(struct tm_buffer *out, const char *format, size_t length,
                             int64_t instant, int32_t nanos, const struct tm_zone *zone,
                             enum tm_time_locale locale, struct tm_error *err)

@@ -145,7 +145,6 @@ enum tm_pg_type { TM_PG_TEXT, TM_PG_INT, TM_PG_FLOAT, TM_PG_BOOL, TM_PG_BYTEA };
 int tm_pg_rows(const struct tm_pg_result *r);
 int tm_pg_columns(const struct tm_pg_result *r);
 const char *tm_pg_column_name(const struct tm_pg_result *r, int column);
-unsigned tm_pg_column_oid(const struct tm_pg_result *r, int column);
 enum tm_pg_type tm_pg_column_type(const struct tm_pg_result *r, int column);
 const char *tm_pg_command(const struct tm_pg_result *r); /* command tag */
 int64_t tm_pg_affected(const struct tm_pg_result *r);    /* -1: the tag tells none */

@@ -21,11 +21,6 @@ const char *tm_pg_column_name(const struct tm_pg_result *r, int column)
   return PQfname(r->res, column);
 }
 
-unsigned tm_pg_column_oid(const struct tm_pg_result *r, int column)
-{
-  return PQftype(r->res, column);
-}
-
 /* OIDs of pg_type.dat, fixed for ever. */
 static enum tm_pg_type type_of(Oid oid)
 {

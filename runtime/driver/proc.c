@@ -370,7 +370,8 @@ pid_t tm_proc_pid(const struct tm_proc *p)
   return p->pid;
 }
 
-int tm_proc_fd(const struct tm_proc *p, int fd)
+/* Our end of the child's descriptor; -1 when it is no pipe or was closed. */
+static int our_end(const struct tm_proc *p, int fd)
 {
   return fd < 0 || fd >= TM_PROC_FDS ? -1 : p->fds[fd];
 }
@@ -379,11 +380,6 @@ void tm_proc_close_fd(struct tm_proc *p, int fd)
 {
   if (fd >= 0 && fd < TM_PROC_FDS)
     close_fd(&p->fds[fd]);
-}
-
-int tm_proc_exit_fd(const struct tm_proc *p)
-{
-  return p->pidfd;
 }
 
 int tm_proc_wait(struct tm_proc *p, int64_t timeout_ms, struct tm_proc_status *status,
@@ -415,7 +411,7 @@ bool tm_proc_kill(struct tm_proc *p, int signal, struct tm_error *err)
 ssize_t tm_proc_read(struct tm_proc *p, int fd, char *bytes, size_t size,
                      int64_t timeout_ms, struct tm_error *err)
 {
-  int ours = tm_proc_fd(p, fd);
+  int ours = our_end(p, fd);
   if (ours < 0) {
     tm_error_set(err, TM_EUSAGE, "descriptor %d of process %d is not a pipe to read", fd,
                  (int)p->pid);
@@ -440,7 +436,7 @@ ssize_t tm_proc_read(struct tm_proc *p, int fd, char *bytes, size_t size,
 bool tm_proc_write(struct tm_proc *p, int fd, const char *bytes, size_t len,
                    int64_t timeout_ms, struct tm_error *err)
 {
-  int ours = tm_proc_fd(p, fd);
+  int ours = our_end(p, fd);
   if (ours < 0) {
     tm_error_set(err, TM_EUSAGE, "descriptor %d of process %d is not a pipe to write", fd,
                  (int)p->pid);

@@ -57,14 +57,8 @@ void tm_proc_close(struct tm_proc *p);
 
 pid_t tm_proc_pid(const struct tm_proc *p);
 
-/* Our end of the child's descriptor `fd`; -1 when it is no pipe or was closed. */
-int tm_proc_fd(const struct tm_proc *p, int fd);
-
-/* Closes our end: the child reads the end of its input, or gets SIGPIPE. */
+/* Closes our end of the child's descriptor `fd`: the child reads the end of its input, or gets SIGPIPE. */
 void tm_proc_close_fd(struct tm_proc *p, int fd);
-
-/* Readable once the child has ended. */
-int tm_proc_exit_fd(const struct tm_proc *p);
 
 enum { TM_PROC_TIMEOUT = -2 };
 

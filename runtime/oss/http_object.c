@@ -32,9 +32,9 @@ static bool check_put(void *data, struct tm_call *call, struct tm_error *err)
   return false;
 }
 
-bool tm_http_put(struct tm_oss *store, const char *key, const void *bytes, size_t n,
-                 const struct tm_oss_put_opts *opts, struct tm_oss_info *info,
-                 const struct tm_cancel *cancel, struct tm_error *err)
+static bool http_put(struct tm_oss *store, const char *key, const void *bytes, size_t n,
+                     const struct tm_oss_put_opts *opts, struct tm_oss_info *info,
+                     const struct tm_cancel *cancel, struct tm_error *err)
 {
   struct put p = {.crc64 = tm_crc64(0, bytes, n)};
   struct tm_call call = {.store = store,
@@ -65,8 +65,8 @@ bool tm_http_put(struct tm_oss *store, const char *key, const void *bytes, size_
   return ok;
 }
 
-bool tm_http_head(struct tm_oss *store, const char *key, struct tm_oss_info *info,
-                  const struct tm_cancel *cancel, struct tm_error *err)
+static bool http_head(struct tm_oss *store, const char *key, struct tm_oss_info *info,
+                      const struct tm_cancel *cancel, struct tm_error *err)
 {
   struct tm_call call = {
       .store = store, .what = "look at", .method = "HEAD", .key = key, .cancel = cancel};
@@ -179,9 +179,9 @@ static bool http_copy(struct tm_oss *store, const char *from, const char *to,
 }
 
 const struct tm_oss_backend tm_oss_http_backend = {
-    .put = tm_http_put,
+    .put = http_put,
     .stream = tm_http_stream,
-    .head = tm_http_head,
+    .head = http_head,
     .delete = http_delete,
     .delete_many = tm_http_delete_many,
     .copy = http_copy,

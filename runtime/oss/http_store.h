@@ -7,13 +7,6 @@
 
 #include "oss/call.h"
 
-/* http_object.c; tm_oss_http_backend is there too */
-bool tm_http_put(struct tm_oss *store, const char *key, const void *bytes, size_t n,
-                 const struct tm_oss_put_opts *opts, struct tm_oss_info *info,
-                 const struct tm_cancel *cancel, struct tm_error *err) TM_MUSTCHECK;
-bool tm_http_head(struct tm_oss *store, const char *key, struct tm_oss_info *info,
-                  const struct tm_cancel *cancel, struct tm_error *err) TM_MUSTCHECK;
-
 /* http_get.c */
 bool tm_http_stream(struct tm_oss *store, const char *key,
                     const struct tm_oss_get_opts *opts, tm_oss_take *take, void *data,

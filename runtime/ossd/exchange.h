@@ -61,9 +61,6 @@ struct tm_ossd_exchange {
 /* The operation that the request asks for, or NULL with the refusal filled. */
 const struct tm_ossd_operation *tm_ossd_choose(struct tm_ossd_exchange *x);
 
-/* Seconds since 1970 UTC on the server's clock, its skew fault included. */
-int64_t tm_ossd_now(const struct tm_ossd *server);
-
 /* -- answer.c: what the handlers build answers with; false means out of memory -- */
 
 bool tm_ossd_set(struct tm_ossd_exchange *x, const char *name, const char *format, ...)

@@ -106,7 +106,8 @@ static void end_call(void *context, struct MHD_Connection *connection, void **sl
   free(call);
 }
 
-int64_t tm_ossd_now(const struct tm_ossd *server)
+/* Seconds since 1970 UTC on the server's clock, its skew fault included. */
+static int64_t now_of(const struct tm_ossd *server)
 {
   return tm_clock_wall_ms() / 1000 + server->faults->setting[TM_FAULT_SKEW];
 }
@@ -193,8 +194,8 @@ static void begin_exchange(struct call *call, struct MHD_Connection *connection,
 {
   struct tm_ossd_exchange *x = &call->x;
   bool ok = new_request_id(x) && parse(call, connection, method) && pass_faults(x) &&
-            tm_ossd_verify(&x->request, &x->server->policy, tm_ossd_now(x->server),
-                           &x->who, &x->refusal);
+            tm_ossd_verify(&x->request, &x->server->policy, now_of(x->server), &x->who,
+                           &x->refusal);
   if (ok) {
     x->operation = tm_ossd_choose(x);
     ok = x->operation != NULL && begin_body(x);
@@ -244,7 +245,7 @@ static struct MHD_Response *new_response(struct tm_ossd_exchange *x)
 static void add_headers(struct MHD_Response *response, const struct tm_ossd_exchange *x)
 {
   char date[TM_DATE_SIZE], ms[24];
-  int64_t now = tm_ossd_now(x->server);
+  int64_t now = now_of(x->server);
   tm_date_rfc1123(now, date);
   MHD_add_response_header(response, "Date", date);
   MHD_add_response_header(response, "Server", x->request.s3 ? "AmazonS3" : "AliyunOSS");

@@ -72,7 +72,8 @@ void tm_ossd_remove_directory(struct tm_ossd_store *s, const char *path)
 
 /* -- the index -- */
 
-struct tm_ossd_bucket *tm_ossd_bucket_get(struct tm_ossd_store *s, const char *name)
+/* With the lock held. */
+static struct tm_ossd_bucket *get_bucket(struct tm_ossd_store *s, const char *name)
 {
   for (size_t i = 0; i < s->bucket_count; i++)
     if (strcmp(s->buckets[i]->name, name) == 0)
@@ -351,7 +352,7 @@ enum tm_ossd_result tm_ossd_bucket_create(struct tm_ossd_store *s, const char *n
   snprintf(b->name, sizeof b->name, "%.63s", name);
   b->created = tm_clock_wall_ms() / 1000;
   pthread_mutex_lock(&s->lock);
-  if (tm_ossd_bucket_get(s, name) != NULL)
+  if (get_bucket(s, name) != NULL)
     result = TM_OSSD_EXISTS;
   else if (s->bucket_count < TM_OSSD_MOST_BUCKETS)
     result = make_bucket(s, b, err);
@@ -422,7 +423,7 @@ enum tm_ossd_result tm_ossd_bucket_delete(struct tm_ossd_store *s, const char *n
 bool tm_ossd_bucket_find(struct tm_ossd_store *s, const char *name, int64_t *created)
 {
   pthread_mutex_lock(&s->lock);
-  struct tm_ossd_bucket *b = tm_ossd_bucket_get(s, name);
+  struct tm_ossd_bucket *b = get_bucket(s, name);
   if (b != NULL && created != NULL)
     *created = b->created;
   pthread_mutex_unlock(&s->lock);
@@ -529,7 +530,7 @@ enum tm_ossd_result tm_ossd_commit_locked(struct tm_ossd_store *s, const char *b
                                           const struct tm_ossd_condition *condition,
                                           struct tm_error *err)
 {
-  struct tm_ossd_bucket *b = tm_ossd_bucket_get(s, bucket);
+  struct tm_ossd_bucket *b = get_bucket(s, bucket);
   if (b == NULL)
     return TM_OSSD_NO_BUCKET;
   enum tm_ossd_result result = check_condition(b, r->key, condition);
@@ -582,7 +583,7 @@ enum tm_ossd_result tm_ossd_remove(struct tm_ossd_store *s, const char *bucket,
   enum tm_ossd_result result = TM_OSSD_NO_BUCKET;
   bool removed = false;
   pthread_mutex_lock(&s->lock);
-  struct tm_ossd_bucket *b = tm_ossd_bucket_get(s, bucket);
+  struct tm_ossd_bucket *b = get_bucket(s, bucket);
   struct tm_ossd_entry *e = b == NULL ? NULL : find_entry(b, key);
   if (b != NULL)
     result = TM_OSSD_OK;
@@ -700,7 +701,7 @@ enum tm_ossd_result tm_ossd_list(struct tm_ossd_store *s, const char *bucket,
   page->items = calloc(most + 1, sizeof *page->items);
   enum tm_ossd_result result = TM_OSSD_OK;
   pthread_mutex_lock(&s->lock);
-  struct tm_ossd_bucket *b = tm_ossd_bucket_get(s, bucket);
+  struct tm_ossd_bucket *b = get_bucket(s, bucket);
   if (b == NULL) {
     result = TM_OSSD_NO_BUCKET;
   } else if (page->items == NULL ||

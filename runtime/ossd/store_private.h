@@ -34,7 +34,6 @@ struct tm_ossd_store {
 };
 
 /* With the lock held: */
-struct tm_ossd_bucket *tm_ossd_bucket_get(struct tm_ossd_store *s, const char *name);
 enum tm_ossd_result tm_ossd_commit_locked(struct tm_ossd_store *s, const char *bucket,
                                           struct tm_ossd_temp *temp,
                                           const struct tm_ossd_record *r,
