@@ -51,6 +51,9 @@ local function object(d)
     lines[i] = table.concat(fields, between) .. (math.random(60) == 1 and pick(WORDS) or "") ..
       (math.random(50) == 1 and pick { "\n", "\r", "\r\n" } or ending)
   end
+  -- COPY ends a line of text at a "\." behind data, too; before it knows that lines end in CRLF it leaves the LF,
+  -- and takes that for a line of its own.
+  if d.format == "text" and lines[1] and lines[1]:find "\\%.\r\n$" then return "" end
   local text = table.concat(lines)
   return math.random(3) == 1 and text:sub(1, -2) or text
 end
