@@ -114,10 +114,18 @@ function Snapshot:check_age()
     "the source has to keep dead rows as long; more jobs, a narrower query or resume = true shorten it")
 end
 
+-- A reader's COMMIT changes nothing, so that its answer is lost leaves no doubt: another attempt may read again.
+local function commit(tx)
+  local ok, raised = pcall(tx.commit, tx)
+  if ok then return end
+  if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
+  errors.raise("io", "a session that held the snapshot was lost", nil, raised)
+end
+
 --- Ends the transactions. Raises if one of the sessions is gone.
 function Snapshot:finish()
   crash.point "extract.commit.before"
-  for i = #self.transactions, 1, -1 do self.transactions[i]:commit() end
+  for i = #self.transactions, 1, -1 do commit(self.transactions[i]) end
   self.ended = signal.mono()
   crash.point "extract.commit.after"
 end

@@ -1,7 +1,7 @@
 -- needs: pg pg2 ossd
--- timeout: 600
 --- flow.extract and flow.load: rows arrive whole, bad input loads nothing and says where.
 
+local fdw = require "tests.support.fdw"
 local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
@@ -223,6 +223,18 @@ function TestTransfer.test_a_failed_extract_leaves_no_object()
   assert_fails(l:run("run", "t.lua", "--at", "2026-03-02"), 1, "22012")
   for entry in lake:list { prefix = "data/" } do lu.fail("left behind: " .. entry.key) end
   lu.assertEquals(lake:list_multiparts "data/", {})
+end
+
+function TestTransfer.test_an_extract_that_loses_its_session_at_the_end_is_repeated()
+  rds:exec "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 100) i"
+  local relay <close> = fdw.relay { uri = l.env.LAB_RDS }
+  l.env.LAB_RDS = relay.uri
+  relay:tell "word COMMIT"
+  l:flow("x.lua", EXTRACT:format('table = "t"', "retries = 1, retry_delay = 0.1"))
+  local r = l:run("run", "x.lua", "--at", "2026-03-02")
+  lu.assertEquals(r.code, 0, r.all)
+  lu.assertStrContains(r.all, "a session that held the snapshot was lost")
+  lu.assertEquals(select(2, newest()).rows, 100)
 end
 
 function TestTransfer.test_connections_that_cannot_be_made_exit_with_3()

@@ -9,6 +9,7 @@
 //   stall                           keeps connections, carries nothing
 //   delay MS                        bytes from the store come so much later
 //   up N MODE, down N MODE          after N more bytes to, from the store: cut, reset or stall
+//   word TEXT                       instead of the next bytes to the store with this word: reset
 //   answer N STATUS METHOD PATTERN FILE   the next N requests whose method and path match are
 //                                   answered with the file's bytes instead, N 0: all from now on
 //   hold METHOD PATTERN             the next such request waits; prints "held" when it came
@@ -26,7 +27,7 @@ import readline from 'readline';
 
 const [host, port, raw] = process.argv.slice(2);
 const pairs = new Set();
-let mode = 'pass', delay = 0, limits = {};
+let mode = 'pass', delay = 0, limits = {}, fatal;
 let answers = [], holds = [], held = [], seen = [];
 
 const agent = new http.Agent({ keepAlive: true, maxSockets: 64 });
@@ -82,6 +83,10 @@ function apply(next) {
 function carry(from, to, way) {
   from.on('data', (bytes) => {
     const send = () => { if (!to.destroyed && !to.write(bytes)) { from.pause(); to.once('drain', () => mode === 'stall' || from.resume()); } };
+    if (fatal && way === 'up' && bytes.includes(fatal)) {
+      fatal = undefined;
+      return apply('reset');
+    }
     if (limits[way]) {
       limits[way].left -= bytes.length;
       if (limits[way].left <= 0) {
@@ -116,7 +121,8 @@ proxy.listen(0, '127.0.0.1', () => {
 readline.createInterface({ input: process.stdin }).on('line', (line) => {
   const [word, ...rest] = line.split(' ');
   if (word === 'requests') { console.log(JSON.stringify(seen)); seen = []; return; }
-  if (word === 'delay') delay = Number(rest[0]);
+  if (word === 'word') fatal = rest[0];
+  else if (word === 'delay') delay = Number(rest[0]);
   else if (word === 'up' || word === 'down') limits[word] = { left: Number(rest[0]), mode: rest[1] };
   else if (word === 'answer') {
     answers.push({ left: Number(rest[0]), status: Number(rest[1]), method: rest[2], path: new RegExp(rest[3]),
