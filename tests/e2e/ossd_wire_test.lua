@@ -1,7 +1,7 @@
 -- What ossd does on the wire, request by request: signed here, sent by curl.
 
--- timeout: 600
 local lu = require "luaunit"
+local proc = require "proc"
 local sign = require "tidemill.sign"
 local time = require "time"
 
@@ -37,29 +37,24 @@ end
 local servers = 0
 local function start(options, root)
   servers = servers + 1
-  local base = tmp .. "/server" .. servers
-  root = root or base .. ".data"
-  local pid = sh(("%s ossd --root %s --listen 127.0.0.1:0 --key ID:SECRET --bucket buck %s " ..
-    ">%s.out 2>%s.err </dev/null & echo $!"):format(bin, root, options or "", base, base))
-  pid = pid:match "%d+"
-  local url
-  for _ = 1, 200 do
-    local file = io.open(base .. ".out")
-    url = file and file:read "a":match "ossd listening on http://(%S+)\n"
-    if file then
-      file:close()
-    end
-    if url then
-      break
-    end
-    os.execute "sleep 0.05"
+  root = root or ("%s/server%d.data"):format(tmp, servers)
+  local cmd = { bin, "ossd", "--root", root, "--listen", "127.0.0.1:0", "--key", "ID:SECRET", "--bucket", "buck" }
+  for word in (options or ""):gmatch "%S+" do
+    cmd[#cmd + 1] = word
   end
-  assert(url, "ossd did not start")
+  local child = proc.spawn { cmd = cmd, stdout = "pipe" }
+  local said = ""
+  while not said:find "\n" do
+    local more = child:read(1, 60)
+    assert(more and more ~= "", "ossd did not start")
+    said = said .. more
+  end
   local function stop(signal)
-    os.execute(("kill -%s %s; while kill -0 %s 2>/dev/null; do sleep 0.05; done")
-      :format(signal or "TERM", pid, pid))
+    child:kill(signal or "TERM")
+    assert(child:wait(60), "ossd does not end")
+    child:close()
   end
-  return { host = url, root = root, stop = stop }
+  return { host = said:match "ossd listening on http://(%S+)\n", root = root, stop = stop }
 end
 
 -- Sends and returns {status, headers, body}; status 0 when the connection broke.
