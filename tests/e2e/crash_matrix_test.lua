@@ -1,5 +1,6 @@
 -- needs: pg fdw ossd
 -- timeout: 5400
+-- takes: 60
 --- kill -9 before and after every durable step of a transfer, in every mode: the rows are there once.
 ---
 --- The steps are the crash points of the sources (runtime/base/crash.h). For each mode it is noted

@@ -1,5 +1,6 @@
 -- needs: pg node
 -- timeout: 5400
+-- takes: 40
 --- Transfers that meet a disaster at a random moment: after a restore the rows are there once.
 ---
 --- kill -9 of a node's process, of the runner, of both; cuts of the network to source, store and

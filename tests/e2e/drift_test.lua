@@ -1,5 +1,4 @@
 -- needs: pg pg2 ossd
--- timeout: 240
 --- on_drift: columns that come, go or change at the source are told by name, and done with as the flow says.
 
 local lab = require "tests.support.lab"

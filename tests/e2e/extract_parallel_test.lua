@@ -1,5 +1,5 @@
 -- needs: pg ossd
--- timeout: 300
+-- takes: 26
 --- Extracts by several sessions and in ranges: every row once, in one snapshot, whatever the table is like.
 
 local explain = require "tidemill.extract.explain"

@@ -1,5 +1,4 @@
 -- needs: pg
--- timeout: 300
 --- shell, assign, loop, branch: what each gives, keeps and refuses, as `tidemill run` does it.
 
 local lab = require "tests.support.lab"

@@ -1,5 +1,5 @@
 -- needs: pg ossd
--- timeout: 600
+-- takes: 50
 --- The ledger in the target: of all attempts of a node in a run, whatever becomes of them, one commits.
 
 local attempt = require "tests.support.attempt"

@@ -1,5 +1,4 @@
 -- needs: pg pg2 ossd
--- timeout: 300
 --- flow.load { create = ... }: the table is made from what the manifest says, and nothing else is.
 
 local json = require "json"

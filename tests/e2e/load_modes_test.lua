@@ -1,5 +1,4 @@
 -- needs: pg ossd
--- timeout: 300
 --- The modes of flow.load: what each leaves in the table, with one job and several, and what readers see.
 
 local lab = require "tests.support.lab"

@@ -1,5 +1,5 @@
 -- needs: pg ossd
--- timeout: 300
+-- takes: 34
 --- Loads that are cut short or run beside their extract: every row once, and nothing before its time.
 
 local attempt = require "tests.support.attempt"

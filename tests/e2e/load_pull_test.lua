@@ -1,5 +1,4 @@
 -- needs: pg fdw ossd
--- timeout: 300
 --- flow.load { via = "oss_fdw" }: the database reads the objects itself, exactly those of the manifest.
 
 local fdw = require "tests.support.fdw"

@@ -1,4 +1,4 @@
--- timeout: 300
+-- takes: 28
 --- The commands on published flows and runs beside a live serve.
 
 local json = require "json"

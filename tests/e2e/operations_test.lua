@@ -1,4 +1,3 @@
--- timeout: 300
 --- The commands on published flows and runs, on SQLite: publish, flows, versions, diff, rollback, unpublish,
 --- pause, resume, trigger, backfill, restore, rerun, mark, stop, why, runs, logs, gc.
 

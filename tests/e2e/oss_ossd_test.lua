@@ -1,5 +1,4 @@
 -- needs: ossd
--- timeout: 600
 --- oss:// with both signatures, s3:// too, against ossd; and against one that fails on purpose.
 
 local lu = require "luaunit"

@@ -1,6 +1,5 @@
 -- The vendors' own clients drive ossd: each check of tests/clients is a test here.
 -- needs: ossd
--- timeout: 600
 
 local lu = require "luaunit"
 

@@ -1,6 +1,5 @@
--- needs: pg
--- alone: it stops the whole server for a moment
---- Ctrl-C, hanging servers and lost connections: what was running is stopped at both ends.
+--- Ctrl-C, hanging servers and lost connections: what was running is stopped at both ends. The server
+--- is this test's own, for it is stopped as a whole for a moment.
 
 local lu = require "luaunit"
 local pg = require "pg"
@@ -10,7 +9,9 @@ local pgtest = require "tests.support.pgtest"
 local fails, eventually = pgtest.fails, pgtest.eventually
 local TMP = os.getenv "TM_TMP" or "/tmp"
 local NAME = "pg_cancel_test"
-local URI, admin
+local server = pgtest.server(NAME)
+local URI = pgtest.database(NAME, server.uri)
+local admin = pg.connect(URI)
 
 local function active(mark)
   return admin:value("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() " ..
@@ -126,7 +127,7 @@ function TestHang.test_an_interrupt_gets_through_when_all_of_the_server_hangs()
   local child <close> = spawn "io.stderr:write(c:pid(), '\\n') c:exec 'SELECT pg_sleep(60) /* mark_hang */'"
   lu.assertTrue(eventually(10, function() return active "mark_hang" > 0 end))
   local backend = tonumber(child:read(2, 5):match "%d+")
-  local postmaster = tonumber(os.getenv "TM_PG_PID")
+  local postmaster = server.pid
   signal(postmaster, "STOP")
   signal(backend, "STOP")
   child:kill "INT"
@@ -187,9 +188,7 @@ pump(a, b)
   lu.assertEquals(cut:state(), "broken")
 end
 
-URI = pgtest.database(NAME)
-admin = pg.connect(URI)
 local code = lu.LuaUnit.run()
 admin:close()
-pgtest.drop(NAME)
+server:close()
 os.exit(code)

@@ -1,4 +1,5 @@
 -- needs: pg
+-- takes: 20
 --- Loads that take objects while their extract runs: early, and only what the extract commits.
 ---
 --- Node processes are killed 20 times at random moments, 200 times with TM_SCALE=full.

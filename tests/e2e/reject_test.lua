@@ -1,5 +1,4 @@
 -- needs: pg pg2 ossd
--- timeout: 240
 --- reject: rows that the table does not take are set aside, and all others are loaded.
 
 local lab = require "tests.support.lab"

@@ -1,5 +1,4 @@
 -- needs: pg
--- timeout: 600
 --- runner: as unit/runner_random_test.lua, on a PostgreSQL store.
 
 local chaos = require "tests.support.chaos"

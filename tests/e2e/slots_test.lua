@@ -1,6 +1,5 @@
 -- needs: pg
--- timeout: 900
--- alone:
+-- takes: 28
 --- The ledger under strain: a year of cron in seconds, three processes on one store that are
 --- killed at random, a clock that stands, jumps and goes back. Then the ledger is compared with
 --- firing times found by looking at each minute of the year.

@@ -1,4 +1,5 @@
 -- needs: pg
+-- takes: 36
 --- state: the suite on PostgreSQL, and what is PostgreSQL's alone: lost connections, restarts.
 
 local lu = require "luaunit"

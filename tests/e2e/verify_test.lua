@@ -1,5 +1,4 @@
 -- needs: pg pg2 ossd
--- timeout: 240
 --- verify: source, objects and table are compared, and what differs is named.
 
 local json = require "json"

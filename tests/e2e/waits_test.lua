@@ -1,5 +1,5 @@
 -- needs: pg ossd
--- timeout: 300
+-- takes: 22
 --- wait_for, check, subflow: what is awaited, what is reported, what is handed on.
 
 local json = require "json"

@@ -1,5 +1,5 @@
 -- needs: pg ossd
--- timeout: 200
+-- takes: 32
 --- Increments: whatever writes to the source and whatever breaks, every row comes, and comes once.
 
 local json = require "json"

@@ -1,7 +1,10 @@
 --- What the tests of `pg` share: a database of their own, and failures that must come.
 
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local pg = require "pg"
+local proc = require "proc"
+local signal = require "tidemill.signal"
 
 local pgtest = {}
 
@@ -37,13 +40,29 @@ function pgtest.status(field)
   end
 end
 
---- Waits until f() is true, for at most `seconds`.
+--- Waits until f() is true, for `seconds` on a quiet machine: whether it became so.
 function pgtest.eventually(seconds, f)
-  for _ = 1, seconds * 20 do
-    if f() then return true end
-    os.execute "sleep 0.05"
+  local ends = signal.mono() + seconds * patience * 1000
+  while not f() do
+    if signal.mono() > ends then return false end
+    proc.poll({}, 0.03)
   end
-  return f()
+  return true
 end
+
+local Server = {}
+Server.__index = Server
+
+--- Starts a PostgreSQL server for this test alone: its uri and pid.
+function pgtest.server(name)
+  local server = setmetatable({ dir = ("%s/%s"):format(os.getenv "TM_TMP", name) }, Server)
+  proc.run { cmd = { "tests/servers/pg", "start", server.dir, "--as", "TM_OWN" }, check = true, timeout = 180 }
+  local env <close> = assert(io.open(server.dir .. "/env"))
+  local text = env:read "a"
+  server.uri, server.pid = text:match "TM_OWN=(%S+)", tonumber(text:match "TM_OWN_PID=(%d+)")
+  return server
+end
+
+function Server:close() proc.run { cmd = { "tests/servers/pg", "stop", self.dir }, check = true, timeout = 120 } end
 
 return pgtest

@@ -1,4 +1,3 @@
--- timeout: 600
 --- runner: whatever happens, every run ends (tests/support/chaos.lua). TM_SEED replays one seed.
 
 local chaos = require "tests.support.chaos"
