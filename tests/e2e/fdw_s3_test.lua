@@ -1,5 +1,4 @@
 -- needs: fdw radosgw
--- timeout: 600
 --- oss_fdw on an S3 store of others: the same statements, protocol s3.
 
 local fdw = require "tests.support.fdw"

@@ -13,6 +13,7 @@
 local json = require "json"
 local lu = require "luaunit"
 local oss = require "oss"
+local patience = require "tests.support.patience"
 local pg = require "pg"
 local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
@@ -31,9 +32,16 @@ function fdw.now() return signal.mono() end
 
 function fdw.sleep(seconds) proc.poll({}, seconds) end
 
+--- Fails if it is now later than so many seconds after `started` (fdw.now()), as measured on a quiet
+--- machine. What hangs does so for half a minute at least, so ten seconds are given to a busy one.
+function fdw.soon(started, seconds)
+  local took = (fdw.now() - started) / 1000
+  lu.assertTrue(took < seconds * fdw.SLOW + 10, ("took %.1f s"):format(took))
+end
+
 --- Waits until check() is true.
 function fdw.eventually(seconds, check, what)
-  local ends = fdw.now() + seconds * fdw.SLOW * 1000
+  local ends = fdw.now() + seconds * patience * 1000
   while not check() do
     if fdw.now() > ends then lu.fail("never: " .. what) end
     fdw.sleep(0.05)
@@ -41,7 +49,7 @@ function fdw.eventually(seconds, check, what)
 end
 
 local function read_line(child, seconds)
-  local line, ends = "", fdw.now() + seconds * fdw.SLOW * 1000
+  local line, ends = "", fdw.now() + seconds * patience * 1000
   while not line:find "\n" do
     local more = fdw.now() < ends and child:read(1, 1)
     if not more then error("no line, only: " .. line, 2) end
@@ -181,7 +189,7 @@ end
 
 -- The next line it says.
 function Relay:line(seconds)
-  local ends = fdw.now() + (seconds or 10) * fdw.SLOW * 1000
+  local ends = fdw.now() + (seconds or 10) * patience * 1000
   while not self.said:find "\n" do
     local more = fdw.now() < ends and self.child:read(1, 1)
     if not more then error("the relay says nothing", 2) end
@@ -240,6 +248,23 @@ function fdw.entries(pid, what)
   return select(2, r.stdout:gsub("\n", ""))
 end
 
+--- Runs round(i) until a backend has not had more descriptors for `still` rounds on end, and then waits for
+--- its threads to end; fails after `most` rounds. Connections that were used at one time are kept, so how many
+--- there are is settled at last, while a leak goes on.
+function fdw.settles(pid, still, most, round)
+  local highest, last = 0, 0
+  for i = 1, most do
+    round(i)
+    local now = fdw.entries(pid, "fd")
+    if now > highest then highest, last = now, i end
+    if i - last >= still then
+      fdw.eventually(10, function() return fdw.entries(pid, "task") == 1 end, "the threads end")
+      return
+    end
+  end
+  lu.fail(("%d descriptors, and more still after %d rounds"):format(highest, last))
+end
+
 function fdw.kill(pid, name) proc.run { cmd = { "kill", "-" .. name, tostring(pid) } } end
 
 ---@class fdw.Session
@@ -252,7 +277,7 @@ Session.__index = Session
 ---@param steps string[]
 ---@return fdw.Session
 function fdw.session(uri, steps)
-  local s = setmetatable({ said = "", step = 0 }, Session)
+  local s = setmetatable({ said = "", step = 0, steps = steps }, Session)
   s.child = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", "tests/support/fdw_session.lua" }, stdout = "pipe",
     env = { FDW_URI = uri, FDW_STEPS = json.encode(steps) } }
   s:listen(20, function() return s.pid end)
@@ -261,7 +286,7 @@ end
 
 -- Takes in what the child says until `done()`; false when time is over.
 function Session:listen(seconds, done)
-  local ends = fdw.now() + seconds * fdw.SLOW * 1000
+  local ends = fdw.now() + seconds * patience * 1000
   while not done() do
     local more = fdw.now() < ends and self.child:read(1, 0.2)
     if not more then
@@ -281,6 +306,16 @@ end
 
 --- Waits until statement `i` has been sent.
 function Session:reach(i) assert(self:listen(60, function() return self.step >= i or self.done end), "no such step") end
+
+--- Waits until the server is at statement `i`: only then a cancel is for it.
+---@param conn pg.Conn
+function Session:runs(i, conn)
+  self:reach(i)
+  fdw.eventually(20, function()
+    return conn:value("SELECT state = 'active' AND query = $2 FROM pg_stat_activity WHERE pid = $1", self.pid,
+      self.steps[i]) or self:listen(0.01, function() return self.done end)
+  end, "statement " .. i .. " begins")
+end
 
 --- How the last statement went: { ok, rows } or { ok = false, kind, code, message, detail, hint }; nil
 --- when it still runs.
