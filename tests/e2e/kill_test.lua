@@ -1,17 +1,19 @@
 -- needs: pg ossd
 -- timeout: 1500
--- alone:
+-- takes: 80
 --- kill -9, and SIGSTOP past the lease, of serve and of node processes, at any moment: every run ends,
 --- nothing is done twice.
 ---
 --- A flow of five nodes fires every second: SQL that is exactly_once, an extract, a load, more
---- SQL. Its runners and their node processes are killed 9 times on each store, 100 times with
+--- SQL. Its runners and their node processes are killed 15 times on each store, 100 times with
 --- TM_SCALE=full (200 in all), 6 times under a sanitizer; where two runners share a store, some are
---- stopped instead, with their nodes or without, until the other has taken over, and then go on. After that the ledger of firing times
---- must have no hole, every run must end, and the tables must hold the work of each run once.
+--- stopped instead, with their nodes or without, until the other has taken over, and then go on. After
+--- that the ledger of firing times must have no hole, every run must end, and the tables must hold the
+--- work of each run once.
 
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
 local signal = require "tidemill.signal"
@@ -19,9 +21,9 @@ local state = require "tidemill.state"
 
 local BIN = assert(os.getenv "TM_BIN")
 local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 4 or 1
-local KILLS = os.getenv "TM_SCALE" == "full" and 100 or SLOW > 1 and 6 or 9
+local KILLS = os.getenv "TM_SCALE" == "full" and 100 or SLOW > 1 and 6 or 15
 local ROWS = 2000
-local LEASE_MS = 4000
+local LEASE_MS = SLOW > 1 and 4000 or 3000
 
 local FLOW = [[
 local flow = require "flow"
@@ -118,11 +120,11 @@ function T:kill_something()
   end
   local pid = serve:pid()
   serve:kill "KILL"
-  serve:wait(10)
+  serve:wait(60)
   self.kills[tostring(pid)] = signal.wall()
   serve:close()
   table.remove(self.serves, i)
-  if math.random() < 0.3 then proc.poll({}, math.random() * 2) end -- nobody is there for a while
+  if math.random() < 0.3 then proc.poll({}, math.random() * 1.5) end -- nobody is there for a while
   self:serve()
 end
 
@@ -138,7 +140,7 @@ function T:takeovers()
 end
 
 function T:wait_for_all()
-  local deadline = signal.mono() + (60 + 2 * KILLS) * 1000 * SLOW
+  local deadline = signal.mono() + (60 + 2 * KILLS) * 1000 * patience
   while self:query("SELECT count(*) AS n FROM runs WHERE state IN ('queued', 'running', 'paused')")[1].n > 0 do
     if signal.mono() > deadline then return end
     proc.poll({}, 0.5)
@@ -150,9 +152,9 @@ function T:run_kills(runners)
   local r = self.lab:run("publish", "f.lua")
   lu.assertEquals(r.code, 0, r.all)
   for _ = 1, runners do self:serve() end
-  proc.poll({}, 2 * SLOW)
+  proc.poll({}, SLOW)
   for _ = 1, KILLS do
-    proc.poll({}, (0.1 + 1.4 * math.random()) * SLOW)
+    proc.poll({}, (0.1 + (SLOW > 1 and 1.4 or 0.9) * math.random()) * SLOW)
     self:kill_something()
   end
   lu.assertEquals(self.lab:run("unpublish", "kill").code, 0)
@@ -166,7 +168,7 @@ function T:run_kills(runners)
   self:wait_for_all()
   for _, serve in ipairs(self.serves) do
     serve:kill "TERM"
-    lu.assertEquals((serve:wait(60) or {}).code, 0)
+    lu.assertEquals((serve:wait(60 * patience) or {}).code, 0)
   end
 end
 
@@ -220,8 +222,10 @@ function T:test_on_postgresql_with_two_runners()
   self.state_url = pgtest.database "kill_test_state"
   self:run_kills(2)
   local delays = self:look()
-  -- the other runner is there: it takes over within one lease
-  lu.assertTrue((delays[#delays] or 0) <= LEASE_MS * SLOW, ("a run was taken over after %s ms"):format(delays[#delays]))
+  -- The other runner is there: it takes over within one lease, or somewhat later when it is held up.
+  local half, all = delays[(#delays + 1) // 2] or 0, delays[#delays] or 0
+  lu.assertTrue(half <= LEASE_MS * SLOW, ("half of the runs were taken over after %s ms"):format(half))
+  lu.assertTrue(all <= LEASE_MS * patience, ("a run was taken over after %s ms"):format(all))
 end
 
 math.randomseed(tonumber(os.getenv "TM_SEED") or os.time())
