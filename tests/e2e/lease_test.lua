@@ -1,8 +1,9 @@
 -- needs: pg
--- timeout: 300
+-- takes: 30
 --- A runner's lease: kept whatever Lua does, lost when it was taken over or not renewed.
 
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local lease = require "tidemill.lease"
 local pg = require "pg"
 local pgtest = require "tests.support.pgtest"
@@ -73,12 +74,12 @@ TestLease = {}
 
 function TestLease.test_it_is_kept_while_lua_is_busy()
   each(function(on)
-    local l <close> = start(on, 1500, 300)
+    local l <close> = start(on, 3500, 200)
     busy(4000)
     lu.assertTrue(l:held(), on.kind)
-    lu.assertTrue(l:age() < 1000, on.kind)
+    lu.assertTrue(l:age() < 3500, on.kind)
     local left = on.left()
-    lu.assertTrue(left > 500 and left <= 1500, ("%s: %s ms left"):format(on.kind, left))
+    lu.assertTrue(left > 0 and left <= 3500, ("%s: %s ms left"):format(on.kind, left))
     lu.assertEquals(on.other(), 0, "the row of another runner was written")
   end)
 end
@@ -108,7 +109,7 @@ function TestLease.test_one_that_is_not_renewed_in_time_is_not_held()
     on.exec "UPDATE runners SET lease_until = lease_until WHERE id = 'me'"
     lu.assertTrue(eventually(10, function() return not l:held() end), on.kind)
     local took = signal.mono() - before
-    lu.assertTrue(took < 2500, ("%s: noticed after %d ms"):format(on.kind, took))
+    lu.assertTrue(took < 2500 * patience, ("%s: noticed after %d ms"):format(on.kind, took))
     local _, err = l:held()
     lu.assertEquals(err.kind, "timeout")
     lu.assertTrue(l:age() >= 1000)
@@ -141,13 +142,13 @@ end
 
 function TestLease.test_closing_is_quick_and_leaves_the_row()
   each(function(on)
-    local l = start(on, 5000, 1000)
+    local l = start(on, 150000, 50000)
     lu.assertTrue(eventually(5, function() return on.left() > 0 end))
     local before = signal.mono()
     l:close()
     l:close()
-    lu.assertTrue(signal.mono() - before < 500)
-    lu.assertTrue(on.left() > 3000)
+    lu.assertTrue(signal.mono() - before < 1000 * patience) -- not the 50 s to the next time
+    lu.assertTrue(on.left() > 100000)
     fails("script", function()
       local ok, err = pcall(l.held, l)
       if not ok then error { kind = "script", message = err } end
@@ -165,7 +166,7 @@ function TestLease.test_closing_waits_for_nobody_who_hangs()
   busy(300)
   local before = signal.mono()
   l:close()
-  lu.assertTrue(signal.mono() - before < 2500)
+  lu.assertTrue(signal.mono() - before < 2500 * patience)
   silent:close()
 end
 
@@ -211,11 +212,11 @@ end
 
 function TestProcess.test_a_signal_does_not_stop_it()
   each(function(on)
-    local child <close> = holder(on, 1500, 200, [[
+    local child <close> = holder(on, 2500, 200, [[
       signal.defer(true)
       print "ready"
-      busy(3000) -- SIGTERM comes meanwhile, and nobody takes it
-      print(l:held(), l:age() < 1000)]])
+      busy(3500) -- SIGTERM comes meanwhile, and nobody takes it
+      print(l:held(), l:age() < 2500)]])
     lu.assertStrContains(child:read(1, 10), "ready")
     child:kill "TERM"
     lu.assertStrContains(words(child, 10), "true\ttrue")
@@ -225,13 +226,13 @@ end
 function TestProcess.test_a_stopped_process_that_was_taken_over_knows_it_when_it_goes_on()
   each(function(on)
     -- The first look at the lease after SIGCONT must already say that it is not held.
-    local child <close> = holder(on, 1000, 200, [[
+    local child <close> = holder(on, 2500, 200, [[
       busy(500)
       local last, seen = signal.mono(), nil
       print("ready", l:held())
       while not seen do
         local now = signal.mono()
-        if now - last > 900 then seen = tostring((l:held())) end
+        if now - last > 2200 then seen = tostring((l:held())) end
         last = now
       end
       print("woke", seen)
@@ -239,7 +240,7 @@ function TestProcess.test_a_stopped_process_that_was_taken_over_knows_it_when_it
       print("later", l:held())]])
     lu.assertStrContains(child:read(1, 10), "ready\ttrue")
     child:kill "STOP"
-    busy(1500)
+    busy(3000)
     on.exec "UPDATE runners SET state = 'gone' WHERE id = 'me'"
     child:kill "CONT"
     local said = words(child, 10)

@@ -1,12 +1,11 @@
--- timeout: 300
 --- The state store's server goes away under a run, and comes back.
 
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local serving = require "tests.support.serving"
 
-local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 5 or 1
 local TMP = os.getenv "TM_TMP" or (os.getenv "TM_BUILD" or "build") .. "/tmp"
 local dir, l
 
@@ -57,7 +56,7 @@ local function marks()
 end
 
 local function eventually(check, what)
-  for _ = 1, 300 * SLOW do
+  for _ = 1, 300 * patience do
     if check() then return end
     proc.poll({}, 0.1)
   end
@@ -88,12 +87,12 @@ function TestOutage.test_past_the_lease_a_serve_ends_its_nodes_and_repeats_them(
   flow [[flow.lua "a" { run = work("a", { 120, 0 }) }]]
   lu.assertEquals(l:run("publish", "f.lua").code, 0)
   local s <close> = serving.start(l, { "--lease", "3s" })
-  s:wait_for(20 * SLOW, function(line) return line.event ~= nil end)
+  s:wait_for(20, function(line) return line.event ~= nil end)
   local r = l:run("trigger", "f")
   lu.assertEquals(r.code, 0, r.all)
   eventually(function() return marks() == "a1 " end, "a starts")
   crash()
-  s:wait_for(20 * SLOW, function(line) return (line.message or ""):find("its nodes are ended", 1, true) end)
+  s:wait_for(20, function(line) return (line.message or ""):find("its nodes are ended", 1, true) end)
   server("start", dir)
   eventually(function() return marks() == "a1 a2 " end, "a is repeated")
   eventually(function() return l:run("runs", "--json").out:find('"state":"success"', 1, true) end, "the run ends")

@@ -1,15 +1,14 @@
 -- needs: pg
--- timeout: 300
 --- What becomes of the runs of `tidemill run` when its process is killed or stopped.
 
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local serving = require "tests.support.serving"
 local state = require "tidemill.state"
 
 local BIN = assert(os.getenv "TM_BIN")
-local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 5 or 1
 local l, db
 
 TestRecover = {}
@@ -40,7 +39,7 @@ end
 function TestRecover.tearDown() l:close() end
 
 local function eventually(seconds, check, what)
-  for _ = 1, seconds * 10 * SLOW do
+  for _ = 1, seconds * 10 * patience do
     if check() then return end
     proc.poll({}, 0.1)
   end
@@ -122,7 +121,7 @@ function TestRecover.test_a_run_stopped_past_its_lease_goes_on_elsewhere_and_its
   lu.assertEquals(marks(), "1:0,2:0") -- the first session was ended before the second attempt acted
   child:kill "CONT"
   local out, err = "", ""
-  for _ = 1, 100 * SLOW do
+  for _ = 1, 100 * patience do
     local more, less = child:read(1, 0.1), child:read(2, 0)
     out, err = out .. (more or ""), err .. (less or "")
     if not more and not less then break end

@@ -1,16 +1,16 @@
 -- needs: pg
--- timeout: 300
+-- takes: 34
 --- tidemill run, runs, show, logs: real flows, real processes, a real server.
 
 local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local pg = require "pg"
 local proc = require "proc"
 local state = require "tidemill.state"
 
 local BIN = assert(os.getenv "TM_BIN")
-local SLOW = (os.getenv "TM_SANITIZER" or "") ~= "" and 5 or 1 -- times are longer under a sanitizer
 -- ThreadSanitizer delivers a signal only when the program next makes a call that it intercepts.
 local ENDLESS = os.getenv "TM_SANITIZER" == "tsan" and "while true do os.time() end" or "while true do end"
 local l
@@ -46,7 +46,7 @@ end
 --- Reads until the pattern has appeared on standard error; all of it.
 local function read_until(child, pattern)
   local text = ""
-  for _ = 1, 200 * SLOW do
+  for _ = 1, 200 * patience do
     if text:find(pattern) then return text end
     local more = child:read(2, 0.1)
     if not more then break end
@@ -62,7 +62,7 @@ local function runs(pid)
 end
 
 local function eventually(check, what)
-  for _ = 1, 100 * SLOW do
+  for _ = 1, 100 * patience do
     if check() then return end
     proc.poll({}, 0.1)
   end
@@ -250,7 +250,7 @@ function TestRun.test_an_endless_loop_times_out()
   lu.assertEquals(r.code, 1)
   lu.assertStrContains(r.out, "no end after 1 s")
   local _, found, attempts = recorded()
-  lu.assertTrue(found.ended_at - found.started_at < 9000 * SLOW)
+  lu.assertTrue(found.ended_at - found.started_at < 9000 * patience)
   lu.assertNil(attempts[1].exit_signal) -- it ended by itself when asked
 end
 
@@ -263,7 +263,7 @@ function TestRun.test_a_loop_that_swallows_errors_is_killed_after_the_grace()
   local _, found, attempts = recorded()
   lu.assertNotNil(attempts[1].exit_signal)
   local elapsed = found.ended_at - found.started_at
-  lu.assertTrue(elapsed >= 10900 and elapsed < 20000 * SLOW, elapsed)
+  lu.assertTrue(elapsed >= 10900 and elapsed < 20000 * patience, elapsed)
 end
 
 function TestRun.test_an_invalid_flow_exits_with_2_and_leaves_no_run()
@@ -339,7 +339,7 @@ function TestRun.test_a_timeout_cancels_the_query_at_the_server()
   lu.assertEquals(r.code, 1, r.all)
   lu.assertStrContains(r.out, "no end after 1 s")
   local _, found = recorded()
-  lu.assertTrue(found.ended_at - found.started_at < 9000 * SLOW)
+  lu.assertTrue(found.ended_at - found.started_at < 9000 * patience)
   eventually(function() return sessions(conn) == 0 end, "the session ends")
 end
 
@@ -423,7 +423,7 @@ local function start_long()
   l:project()
   flow(LONG)
   local child = start("--jobs", "2")
-  eventually(function() return sessions(conn) == 1 end, "the query runs")
+  eventually(function() return sessions(conn) == 1 and #children_of(child:pid()) == 2 end, "both nodes run")
   return child, conn, children_of(child:pid())
 end
 
@@ -439,7 +439,7 @@ function TestRun.test_ctrl_c_cancels_everything_and_exits_with_130()
   for _, signal in ipairs { "INT", "TERM" } do
     local child <close>, conn, pids = start_long()
     os.execute(("kill -%s %d"):format(signal, child:pid()))
-    local status = child:wait(30 * SLOW)
+    local status = child:wait(30 * patience)
     lu.assertEquals(status.code, 130)
     assert_gone(pids, conn)
     local states, found = recorded()
@@ -459,7 +459,7 @@ function TestRun.test_a_second_ctrl_c_kills()
   os.execute(("kill -INT %d"):format(child:pid()))
   lu.assertNil(child:wait(1))
   os.execute(("kill -INT %d"):format(child:pid()))
-  lu.assertEquals(child:wait(5 * SLOW).code, 130)
+  lu.assertEquals(child:wait(5 * patience).code, 130)
   local _, _, attempts = recorded()
   lu.assertEquals(attempts[1].exit_signal, "SIGKILL")
 end
@@ -597,7 +597,7 @@ local function on_terminal(columns, rows, env)
   local all = { TERM = "xterm", NO_COLOR = false }
   for key, value in pairs(l.env) do all[key] = value end
   for key, value in pairs(env or {}) do all[key] = value end
-  return proc.run { cmd = { "script", "-qec", command, "/dev/null" }, cwd = l.dir, env = all, timeout = 60 * SLOW }
+  return proc.run { cmd = { "script", "-qec", command, "/dev/null" }, cwd = l.dir, env = all, timeout = 60 * patience }
 end
 
 local SLOWLY = [[
@@ -670,7 +670,7 @@ function TestRun.test_a_chain_of_forty_trivial_nodes_is_cheap()
   local _, _, attempts = recorded()
   local cpu_ms = 0 -- time would be that of the machine's other work too
   for _, attempt in ipairs(attempts) do cpu_ms = cpu_ms + attempt.cpu_ms end
-  lu.assertTrue(cpu_ms < 40 * 40 * SLOW, cpu_ms)
+  lu.assertTrue(cpu_ms < 40 * 16 * patience, cpu_ms)
 end
 
 os.exit(lu.LuaUnit.run())

@@ -1,9 +1,10 @@
 -- needs: pg
--- alone:
+-- takes: 50
 --- `tidemill serve` as its users have it: schedules that fire, restarts, ends, takeovers.
 
 local desk = require "tests.support.desk"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
 local sched = require "tests.support.sched"
@@ -161,8 +162,6 @@ local function begun(d)
   lu.assertTrue(pgtest.eventually(20, function() return marks(d) ~= "" end))
 end
 
-local PATIENCE = (os.getenv "TM_SANITIZER" or "") ~= "" and 5 or 1
-
 -- A flow that fires once, in a second.
 local function once()
   return ('schedule = { at = "%s" }'):format(time.format(time.now() // 1 + 2, "yyyy-MM-dd HH:mm:ss"))
@@ -197,7 +196,7 @@ function TestServe.test_past_the_drain_a_node_is_cancelled_and_repeated_elsewher
   other:wait_for(10, function(line) return line.event == "lease" end)
   local told = signal.mono()
   lu.assertEquals(s:stop(), 0)
-  lu.assertTrue(signal.mono() - told < 3000 * PATIENCE)
+  lu.assertTrue(signal.mono() - told < 3000 * patience)
   local run = other:wait_for(15, ended)
   lu.assertEquals(run.state, "success", other.text)
   lu.assertEquals(other:stop(), 0)
@@ -218,7 +217,7 @@ function TestServe.test_a_second_signal_kills_what_runs()
   lu.assertEquals(query(d, "SELECT state FROM attempts")[1].state, "running")
   local told = signal.mono()
   lu.assertEquals(s:stop(), 0, s.text)
-  lu.assertTrue(signal.mono() - told < 5000 * PATIENCE)
+  lu.assertTrue(signal.mono() - told < 5000 * patience)
   lu.assertEquals(query(d, "SELECT state FROM attempts")[1].state, "lost")
 end
 
@@ -235,7 +234,7 @@ function TestServe.test_killed_its_runs_go_on_in_another_within_a_lease()
   lu.assertEquals(s:finish(), "SIGKILL")
   local reaped = other:wait_for(10, function(line) return line.event == "reaped" end)
   lu.assertStrContains(reaped.runner, "first-")
-  lu.assertTrue(signal.mono() - killed < 4000 * PATIENCE, signal.mono() - killed)
+  lu.assertTrue(signal.mono() - killed < 4000 * patience, signal.mono() - killed)
   local run = other:wait_for(15, ended)
   lu.assertEquals(run.state, "success", other.text)
   lu.assertEquals(other:stop(), 0)
@@ -289,7 +288,7 @@ function TestServe.test_stopped_past_its_lease_another_goes_on_and_it_comes_back
   s:kill "STOP"
   local stopped = signal.mono()
   other:wait_for(10, function(line) return line.event == "reaped" end)
-  lu.assertTrue(signal.mono() - stopped < 4000 * PATIENCE, signal.mono() - stopped) -- a lease, and a look each third of one
+  lu.assertTrue(signal.mono() - stopped < 4000 * patience, signal.mono() - stopped) -- a lease, and a look each third of one
   local run = other:wait_for(15, ended)
   lu.assertEquals(run.state, "success", other.text)
   s:kill "CONT"

@@ -5,6 +5,7 @@
 ---     lu.assertEquals(s:stop(), 0)
 
 local json = require "json"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local signal = require "tidemill.signal"
 
@@ -41,7 +42,7 @@ end
 --- The first line that fits, waited for; raises with the log when none comes.
 ---@param from? integer  of the lines from this one on
 function Serving:wait_for(seconds, fits, from)
-  local ends, i = signal.mono() + seconds * 1000, from or 1
+  local ends, i = signal.mono() + seconds * patience * 1000, from or 1
   while true do
     while self.lines[i] do
       if fits(self.lines[i]) then return self.lines[i] end
@@ -74,7 +75,7 @@ function Serving:kill(name) self.child:kill(name) end
 
 --- Waits for its end: exit code or signal.
 function Serving:finish(seconds)
-  local ends = signal.mono() + (seconds or 20) * 1000
+  local ends = signal.mono() + (seconds or 20) * patience * 1000
   while read(self, 0.1) do
     if signal.mono() > ends then error("serve does not end:\n" .. self.text, 2) end
   end

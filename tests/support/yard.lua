@@ -8,6 +8,7 @@
 local desk = require "tests.support.desk"
 local json = require "json"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local state = require "tidemill.state"
 
@@ -61,7 +62,7 @@ function yard:store() return state.open(self.url, { directory = self.dir }) end
 
 --- Waits until check() is true.
 function yard.eventually(check, what)
-  for _ = 1, 100 * ((os.getenv "TM_SANITIZER" or "") ~= "" and 5 or 1) do
+  for _ = 1, 100 * patience do
     if check() then return end
     proc.poll({}, 0.1)
   end
