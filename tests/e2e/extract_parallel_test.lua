@@ -242,7 +242,7 @@ function TestPages.test_all_sessions_see_one_moment()
       end
     end]])
   local writer <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", "writer.lua", url }, cwd = l.dir, stdout = "pipe" }
-  lu.assertStrContains(writer:read(1, 20), "moving")
+  lu.assertStrContains(writer:read(1, 60), "moving")
   for _, by in ipairs { PAGES, 'jobs = 3, split_by = "id"' } do
     local m, r = extract('table = "t", max_rate = "4MB", ' .. by)
     lu.assertNotNil(m, r.all)
@@ -421,7 +421,7 @@ function TestFailures.test_a_signal_cancels_all_sessions_at_once()
     lu.assertTrue(#keys_left() >= at)
     if at == 1 then lu.assertEquals(sessions(), 3) end
     run:kill "TERM"
-    local ended = run:wait(20)
+    local ended = run:wait(60)
     lu.assertEquals(ended and ended.code, 130)
     nothing_left()
   end

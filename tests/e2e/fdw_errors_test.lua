@@ -129,7 +129,7 @@ const s = net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, 
     s.address().port + '" & done; sleep 600'], { stdio: 'ignore' });
   process.kill(process.pid, 'SIGSTOP');
 });]] } }
-  local port = child:read(1, 10):match "%d+"
+  local port = child:read(1, 60):match "%d+"
   fdw.sleep(0.6)
   return child, "http://127.0.0.1:" .. port
 end

@@ -27,7 +27,7 @@ local function receiver(file, codes)
       r.statusCode = code; r.end("said " + process.env.ECHO); }); });
     s.listen(0, "127.0.0.1", () => console.log(s.address().port));]], file, json.encode(codes or { 204 }) },
     stdout = "pipe", env = { ECHO = SECRET } }
-  return child, ("http://127.0.0.1:%s/hook"):format(child:read(1, 20):match "%d+")
+  return child, ("http://127.0.0.1:%s/hook"):format(child:read(1, 60):match "%d+")
 end
 
 local function lines_of(path)
@@ -193,7 +193,7 @@ local function start_here(self)
       env = self.lab.env }
     return { poll = function()
       local status = handle:wait(0)
-      return status and json.decode(handle:read(1, 5))
+      return status and json.decode(handle:read(1, 60))
     end, kill = function() end, close = function() handle:close() end }
   end
 end

@@ -117,7 +117,7 @@ function TestHttpd:test_many_silent_connections_do_not_last()
   local holder <close> = proc.spawn { cmd = { "bash", "-c",
     [[for i in $(seq 100); do exec {fd}<>/dev/tcp/127.0.0.1/$1; printf 'GET / HT' >&$fd; done 2>/dev/null; echo held; sleep 60]],
     "hold", tostring(self.port) }, stdout = "pipe" }
-  lu.assertStrContains(holder:read(1, 10), "held")
+  lu.assertStrContains(holder:read(1, 60), "held")
   -- The idle limit of 10 s frees their places.
   lu.assertTrue(eventually(25, function() return status_of(request(self.port, "GET /metrics HTTP/1.1")) == 200 end))
 end
@@ -156,7 +156,7 @@ local function javascript(body, options)
     const s = make(options, (q, r) => { let text = ""; q.on("data", d => text += d); q.on("end", () => { %s }); });
     s.on("tlsClientError", () => {});
     s.listen(0, "127.0.0.1", () => console.log(s.address().port));]]):format(options or "", body) }, stdout = "pipe" }
-  local port = child:read(1, 20):match "%d+"
+  local port = child:read(1, 60):match "%d+"
   return child, ("%s://127.0.0.1:%s"):format(options and "https" or "http", port)
 end
 

@@ -160,7 +160,7 @@ function TestLease.test_closing_waits_for_nobody_who_hangs()
   local silent = assert(proc.spawn { cmd = { "node", "-e", [[
     const s = require("net").createServer(() => {}); s.listen(0, "127.0.0.1", () => console.log(s.address().port))]] },
     stdout = "pipe" })
-  local port = silent:read(1, 10):match "%d+"
+  local port = silent:read(1, 60):match "%d+"
   local l = lease.start { kind = "postgres", where = "postgresql://tm@127.0.0.1:" .. port .. "/x", runner = "me",
     lease_ms = 60000, every_ms = 10000 }
   busy(300)
@@ -217,7 +217,7 @@ function TestProcess.test_a_signal_does_not_stop_it()
       print "ready"
       busy(3500) -- SIGTERM comes meanwhile, and nobody takes it
       print(l:held(), l:age() < 2500)]])
-    lu.assertStrContains(child:read(1, 10), "ready")
+    lu.assertStrContains(child:read(1, 60), "ready")
     child:kill "TERM"
     lu.assertStrContains(words(child, 10), "true\ttrue")
   end)
@@ -238,7 +238,7 @@ function TestProcess.test_a_stopped_process_that_was_taken_over_knows_it_when_it
       print("woke", seen)
       busy(1000)
       print("later", l:held())]])
-    lu.assertStrContains(child:read(1, 10), "ready\ttrue")
+    lu.assertStrContains(child:read(1, 60), "ready\ttrue")
     child:kill "STOP"
     busy(3000)
     on.exec "UPDATE runners SET state = 'gone' WHERE id = 'me'"

@@ -578,7 +578,8 @@ function TestAttempts.test_a_session_that_dies_in_its_commit_is_repeated_and_com
   local one <close> = attempts:start { run_id = "r", node = "sql", attempt = 1 }
   for _ = 1, 100 do
     one:serve(0.1)
-    if db:value "SELECT count(*) FROM pg_stat_activity WHERE query ~* '^COMMIT' AND state = 'active'" > 0 then break end
+    if db:value [[SELECT count(*) FROM pg_stat_activity WHERE query ~* '^COMMIT' AND state = 'active'
+      AND datname = current_database()]] > 0 then break end
   end
   db:query [[SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~* '^COMMIT' AND state = 'active'
     AND datname = current_database()]]
@@ -598,7 +599,7 @@ function TestAttempts.test_a_lost_attempts_session_is_ended_before_anything_runs
   for _ = 1, 100 do
     one:serve(0.1)
     local sleeping = db:value [[SELECT count(*) FROM pg_stat_activity
-      WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid()]]
+      WHERE query LIKE '%pg_sleep(60)%' AND state = 'active' AND pid <> pg_backend_pid() AND datname = current_database()]]
     if #one.sessions > 0 and sleeping > 0 then break end
   end
   one:kill "STOP"

@@ -70,9 +70,10 @@ local function kill_after(more, ...)
     return ok and n >= before + more
   end)
   run:kill "KILL"
-  run:wait(10)
+  run:wait(60)
   wait_until(30, function()
-    return db:value "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill lab/%'" == 0
+    return db:value [[SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'tidemill lab/%'
+      AND datname = current_database()]] == 0
   end)
 end
 
@@ -191,8 +192,8 @@ function TestPipelined.test_nothing_is_published_before_the_manifest()
       { objects = { objects[1], table.unpack(objects, 3, #objects - 1) } } })
     for _ = 1, 100 do -- until all that was told is there
       one:serve(0.05)
-      if db:value "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'" == 0
-        and one.question and one.question > 4 then break end
+      if db:value [[SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'
+        AND datname = current_database()]] == 0 and one.question and one.question > 4 then break end
     end
     one:serve(0.3)
     lu.assertNil(one.result)

@@ -21,7 +21,7 @@ end
 
 function TestBesideServe.tearDown()
   serve:kill "TERM"
-  local status = serve:wait(30)
+  local status = serve:wait(60)
   local log = serve:read(2, 0) or ""
   serve:close()
   y:close()
@@ -71,7 +71,7 @@ function TestBesideServe.test_its_runs_are_stopped_paused_and_resumed()
   y:ok("restore", "last")
   yard.eventually(function() return y:states().n == "running" end, "it runs again")
   y:ok("pause", "last")
-  proc.poll({}, 1.5)
+  proc.poll({}, 3) -- its runner looks every second
   y:write("go on", "")
   yard.eventually(function() return runs()[1].state == "paused" end, "it is paused")
   lu.assertEquals(y:states(), { n = "success", m = "waiting" })
@@ -142,7 +142,10 @@ function TestBesideServe.test_firing_times_of_a_pause_are_skipped_with_the_reaso
   publish(EACH_SECOND)
   yard.eventually(function() return #runs { cause = "schedule" } >= 1 end, "it fires")
   y:ok("pause", "yard", "--reason", "busy day")
-  proc.poll({}, 1.2)
+  yard.eventually(function()
+    local store <close> = y:store()
+    return #store:slots { flow = "yard", state = "skipped", limit = 1 } > 0
+  end, "one is skipped")
   local count = #runs { limit = 1000 }
   proc.poll({}, 2.2)
   lu.assertEquals(#runs { limit = 1000 }, count)

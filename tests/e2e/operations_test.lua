@@ -380,7 +380,7 @@ function TestOperations.test_an_interrupted_backfill_stops_what_has_not_begun()
     return #store:runs { state = "running" } == 1
   end, "the first one runs")
   child:kill "INT"
-  lu.assertEquals(child:wait(30).code, 130)
+  lu.assertEquals(child:wait(60).code, 130)
   local store <close> = y:store()
   lu.assertEquals(#store:runs { state = "canceled" }, 3)
 end
@@ -519,8 +519,8 @@ function TestOperations.test_logs_follow_a_run_to_its_end()
     text = text .. (more or "")
     return more == nil
   end, "it ends")
-  lu.assertEquals(follower:wait(10).code, 0)
-  lu.assertEquals(child:wait(10).code, 0)
+  lu.assertEquals(follower:wait(60).code, 0)
+  lu.assertEquals(child:wait(60).code, 0)
   lu.assertStrMatches(text, "%d%d:%d%d:%d%d%.%d%d%d n: line 1\n.*n: the end\n.*m: after it\n")
   local _, count = text:gsub("line 1\n", "")
   lu.assertEquals(count, 1)
@@ -543,7 +543,7 @@ function TestOperations.test_a_run_is_stopped_from_elsewhere()
   y:fails(1, "has not ended", "rerun", "last")
   y:fails(1, "stop it first", "mark", "last", "success")
   lu.assertStrContains(y:ok("stop", "last", "--wait"), "is canceled")
-  lu.assertEquals(child:wait(20).code, 130)
+  lu.assertEquals(child:wait(60).code, 130)
   lu.assertEquals(y:states(), { n = "canceled", m = "skipped" })
   y:fails(1, "has ended: canceled", "stop", "last")
 end
@@ -551,7 +551,7 @@ end
 function TestOperations.test_a_run_whose_runner_died_is_stopped_and_restored()
   local child <close> = start_slow()
   child:kill "KILL"
-  child:wait(10)
+  child:wait(60)
   lu.assertStrContains(y:ok("stop", "last"), "is canceled")
   lu.assertEquals(y:states(), { n = "canceled", m = "skipped" })
   lu.assertStrContains(y:ok("show", "last"), "its runner was gone")
@@ -564,7 +564,7 @@ function TestOperations.test_a_paused_run_starts_nothing_new_until_it_is_resumed
   local child <close> = start_slow()
   lu.assertStrContains(y:ok("pause", "last"), "what runs goes on to its end, nothing new starts")
   lu.assertStrContains(y:ok("why", "last"), "it is asked to pause")
-  proc.poll({}, 1.5) -- its runner looks every second
+  proc.poll({}, 3) -- its runner looks every second
   y:write("go on", "")
   yard.eventually(function()
     local store <close> = y:store()
@@ -573,7 +573,7 @@ function TestOperations.test_a_paused_run_starts_nothing_new_until_it_is_resumed
   lu.assertEquals(y:states(), { n = "success", m = "waiting" })
   lu.assertStrContains(y:ok("why", "last"), "it is paused")
   y:ok("resume", "last")
-  lu.assertEquals(child:wait(20).code, 0)
+  lu.assertEquals(child:wait(60).code, 0)
   lu.assertEquals(y:states(), { n = "success", m = "success" })
 end
 

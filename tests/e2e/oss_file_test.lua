@@ -39,9 +39,9 @@ function TestDirectory:test_a_killed_writer_leaves_nothing()
     require "time".sleep(60)]]):format(dir))
   f:close()
   local child <close> = require "proc".spawn { cmd = { assert(os.getenv "TM_BIN"), "exec", script }, stdout = "pipe" }
-  lu.assertEquals(child:read(1, 30), "written\n")
+  lu.assertEquals(child:read(1, 60), "written\n")
   child:kill "KILL"
-  child:wait(10)
+  child:wait(60)
   local found <close> = assert(io.popen(("find '%s' -type f"):format(dir)))
   lu.assertEquals(found:read "a", "")
 end

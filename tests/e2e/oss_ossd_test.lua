@@ -109,7 +109,7 @@ local function with_faults(faults, f)
   end
   local child <close> = proc.spawn { cmd = cmd, stdout = "pipe", stderr = "null", env = { OSSD_KEYS = "ID:SECRET" } }
   local line = ""
-  while not line:find "\n" do line = line .. child:read(1, 20) end
+  while not line:find "\n" do line = line .. child:read(1, 60) end
   local store <close> = oss.open {
     url = "oss://tm-faulty", endpoint = line:match "http://%S+", region = "cn-test",
     access_key_id = "ID", access_key_secret = "SECRET", attempts = 8,

@@ -34,7 +34,7 @@ TestV1 = {}
 function TestV1:test_radosgw_accepts_our_v1_and_only_with_the_right_secret()
   local child <close> = proc.spawn { cmd = { "node", "-e", PROXY, os.getenv "TM_S3" }, stdout = "pipe" }
   local line = ""
-  while not line:find "\n" do line = line .. child:read(1, 20) end
+  while not line:find "\n" do line = line .. child:read(1, 60) end
   local port = line:match "%d+"
   local s <close> = open(port)
   s:create_bucket()

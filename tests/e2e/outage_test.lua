@@ -77,7 +77,7 @@ function TestOutage.test_a_run_outlives_a_restart_of_its_state_store()
     out, err = out .. (more or ""), err .. (less or "")
     return not more and not less
   end, "the run ends")
-  lu.assertEquals(child:wait(5).code, 0, err)
+  lu.assertEquals(child:wait(60).code, 0, err)
   lu.assertEquals(marks(), "a1 b1 ")
   lu.assertStrContains(err, "the state store cannot be reached")
   lu.assertStrContains(l:run("show", "last").out, "a.done = a")

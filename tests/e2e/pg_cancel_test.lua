@@ -32,7 +32,7 @@ local function interrupt(mark, body)
   local child <close> = spawn(body)
   lu.assertTrue(eventually(10, function() return active(mark) > 0 end), "the statement did not start")
   child:kill "INT"
-  lu.assertEquals(child:wait(10).code, 130)
+  lu.assertEquals(child:wait(60).code, 130)
   lu.assertTrue(eventually(2, function() return active(mark) == 0 end), "the statement still runs")
 end
 
@@ -126,12 +126,12 @@ end
 function TestHang.test_an_interrupt_gets_through_when_all_of_the_server_hangs()
   local child <close> = spawn "io.stderr:write(c:pid(), '\\n') c:exec 'SELECT pg_sleep(60) /* mark_hang */'"
   lu.assertTrue(eventually(10, function() return active "mark_hang" > 0 end))
-  local backend = tonumber(child:read(2, 5):match "%d+")
+  local backend = tonumber(child:read(2, 60):match "%d+")
   local postmaster = server.pid
   signal(postmaster, "STOP")
   signal(backend, "STOP")
   child:kill "INT"
-  local status = child:wait(10)
+  local status = child:wait(60)
   signal(backend, "CONT")
   signal(postmaster, "CONT")
   lu.assertNotNil(status, "it did not end")
@@ -181,7 +181,7 @@ def pump(x, y):
 t = threading.Thread(target=pump, args=(b, a), daemon=True); t.start()
 pump(a, b)
 ]], URI:match "@([^:]+):", URI:match ":(%d+)/" } }
-  local port = relay:read(1, 5):match "%d+"
+  local port = relay:read(1, 60):match "%d+"
   local cut <close> = pg.connect((URI:gsub(":%d+/", ":" .. port .. "/")))
   local err = fails("io", cut.exec, cut, "SELECT 'cut me here'")
   lu.assertStrContains(err.hint, "whether it took effect is not known")

@@ -410,7 +410,8 @@ function TestRows.test_dropped_iterations_and_coroutines_are_collected()
   collectgarbage()
   collectgarbage()
   lu.assertTrue(pgtest.eventually(5, function()
-    return c:value "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT generate_series(1, 1000000)%'" == 0
+    return c:value [[SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT generate_series(1, 1000000)%'
+      AND datname = current_database()]] == 0
   end))
 end
 

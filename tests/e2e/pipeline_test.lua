@@ -98,7 +98,7 @@ function T:test_objects_are_loaded_before_the_manifest_is_there_and_seen_after_i
       why = self.lab:run("why", "last").out
     end
   end)
-  lu.assertEquals(self.child:wait(10).code, 0)
+  lu.assertEquals(self.child:wait(60).code, 0)
   lu.assertNotNil(early, "nothing was loaded before the extract's end")
   lu.assertTrue(early.rows < ROWS)
   lu.assertEquals({ early.seen, early.manifests }, { "0 0", 0 })
@@ -126,7 +126,7 @@ function T:test_a_retried_extract_is_loaded_once()
       self.src:exec "DELETE FROM broken" -- which the extract's first attempt does not see
     end
   end)
-  lu.assertEquals(self.child:wait(10).code, 0)
+  lu.assertEquals(self.child:wait(60).code, 0)
   lu.assertEquals({ self:attempts "out", self:attempts "in", self:rows() },
     { "failed success", "canceled success", ("%d %d"):format(ROWS, ROWS) })
 end

@@ -55,7 +55,8 @@ local function look(run)
 end
 
 local function sleeping()
-  return db:value "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+  return db:value [[SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'
+    AND datname = current_database()]]
 end
 
 local function start(...)
@@ -72,7 +73,7 @@ end
 function TestRecover.test_a_killed_run_is_marked_failed_by_the_next_and_restored()
   local child <close>, run = start()
   child:kill "KILL"
-  child:wait(10)
+  child:wait(60)
   eventually(10, function() return sleeping() == 0 end, "its children end")
   lu.assertEquals(look().state, "running")
   l:write("other.lua", 'local flow = require "flow"\nreturn flow "other" { flow.lua "n" { run = function() end } }')
@@ -94,7 +95,7 @@ end
 function TestRecover.test_a_killed_run_is_restored_by_the_next_command()
   local child <close>, run = start()
   child:kill "KILL"
-  child:wait(10)
+  child:wait(60)
   local r = l:run("restore", run.id)
   lu.assertEquals(r.code, 0, r.all)
   local found, _, attempts = look(run.id)
@@ -105,7 +106,7 @@ end
 function TestRecover.test_a_serve_goes_on_with_a_killed_run()
   local child <close>, run = start()
   child:kill "KILL"
-  child:wait(10)
+  child:wait(60)
   local s <close> = serving.start(l, { "--lease", "3s" })
   eventually(15, function() return look(run.id).state == "success" end, "the run ends")
   local _, _, attempts = look(run.id)
@@ -126,7 +127,7 @@ function TestRecover.test_a_run_stopped_past_its_lease_goes_on_elsewhere_and_its
     out, err = out .. (more or ""), err .. (less or "")
     if not more and not less then break end
   end
-  local status = child:wait(10)
+  local status = child:wait(60)
   lu.assertEquals(status.code, 0, err)
   lu.assertStrContains(out, "flow 'lab': success")
   local _, _, attempts = look(run.id)

@@ -423,7 +423,7 @@ local function start_long()
   l:project()
   flow(LONG)
   local child = start("--jobs", "2")
-  eventually(function() return sessions(conn) == 1 and #children_of(child:pid()) == 2 end, "both nodes run")
+  eventually(function() return sessions(conn) == 1 and #children_of(child:pid()) >= 2 end, "both nodes run")
   return child, conn, children_of(child:pid())
 end
 
@@ -467,7 +467,7 @@ end
 function TestRun.test_children_die_with_a_killed_runner_and_the_next_start_records_it()
   local child <close>, conn, pids = start_long()
   child:kill "KILL"
-  lu.assertEquals(child:wait(10).signal, "SIGKILL")
+  lu.assertEquals(child:wait(60).signal, "SIGKILL")
   assert_gone(pids, conn)
   local _, found = recorded()
   lu.assertEquals(found.state, "running")
@@ -479,9 +479,11 @@ function TestRun.test_children_die_with_a_killed_runner_and_the_next_start_recor
 end
 
 function TestRun.test_what_a_node_leaves_behind_dies_with_its_attempt()
-  flow [[flow.lua "n" { run = function() os.execute "sleep 4321 >/dev/null 2>&1 &" end },]]
+  flow [[flow.lua "n" { run = function() os.execute "sleep 4321 >/dev/null 2>&1 & echo $! >left" end },]]
   lu.assertEquals(run().code, 0)
-  eventually(function() return proc.run { cmd = { "pgrep", "-fx", "sleep 4321" } }.code == 1 end, "the sleep ends")
+  local f <close> = assert(io.open(l.dir .. "/left"))
+  local pid = f:read "n"
+  eventually(function() return not runs(pid) end, "the sleep ends")
 end
 
 -- ---- what people see ----

@@ -136,7 +136,7 @@ local function drive(store, url, clock)
   end
   os.remove(clock)
   for _, worker in ipairs(workers) do
-    worker:wait(10)
+    worker:wait(60)
     worker:close()
   end
   return kills.count

@@ -172,11 +172,11 @@ function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
     print(signal.take())]]
   f:close()
   local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.uri }, stdout = "pipe" }
-  lu.assertStrContains(child:read(1, 10), "ready")
+  lu.assertStrContains(child:read(1, 60), "ready")
   proc.poll({}, 0.3)
   child:kill "INT"
-  lu.assertEquals(child:read(1, 10), "1\n")
-  lu.assertEquals({ child:wait(10).code, self:count() }, { 0, 1 })
+  lu.assertEquals(child:read(1, 60), "1\n")
+  lu.assertEquals({ child:wait(60).code, self:count() }, { 0, 1 })
 end
 
 -- ---- a server that restarts ----
@@ -229,8 +229,8 @@ function TestRestart.test_runs_are_claimed_and_ended_once_over_crashes_of_the_se
   end
   local had = {}
   for i, child in ipairs(children) do
-    for bytes in function() return child:read(1, 30) end do out[i] = out[i] .. bytes end
-    lu.assertEquals(child:wait(10).code, 0)
+    for bytes in function() return child:read(1, 60) end do out[i] = out[i] .. bytes end
+    lu.assertEquals(child:wait(60).code, 0)
     for id in out[i]:gmatch "%S+" do
       lu.assertNil(had[id], id)
       had[id] = true

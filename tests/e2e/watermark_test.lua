@@ -6,6 +6,7 @@ local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
 local pg = require "pg"
+local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
 local state = require "tidemill.state"
 
@@ -198,6 +199,7 @@ TestWriters = {}
 -- Writers that insert, some of them late, until they are told to end.
 local WRITER = [[
   local pg = require "pg"
+local pgtest = require "tests.support.pgtest"
   local conn = pg.connect(arg[1])
   local seed, changes = tonumber(arg[2]), arg[3] == "changes"
   math.randomseed(seed)
@@ -231,7 +233,7 @@ local function with_writers(changes, body)
   end
   body()
   source:exec "INSERT INTO ends VALUES (1)"
-  for _, one in ipairs(writers) do lu.assertEquals(one:wait(20).code, 0) end
+  for _, one in ipairs(writers) do lu.assertEquals(one:wait(60).code, 0) end
 end
 
 function TestWriters.test_increments_beside_writers_add_up_to_the_source()
@@ -316,11 +318,9 @@ function TestTables.test_a_partition_attached_while_an_increment_is_read_comes_w
     CREATE TABLE late (LIKE t INCLUDING ALL); INSERT INTO late SELECT g, 'y' FROM generate_series(10001, 10100) g]]
   local slow <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "null",
     stderr = "null" }
-  local READS = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY (SELECT%'"
-  for _ = 1, 500 do
-    if source:value(READS) > 0 then break end
-    proc.poll({}, 0.02)
-  end
+  local READS = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY (SELECT%' " ..
+    "AND datname = current_database()"
+  lu.assertTrue(pgtest.eventually(20, function() return source:value(READS) > 0 end))
   source:exec "ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (10000) TO (20000)"
   lu.assertEquals(slow:wait(60).code, 0)
   run()
@@ -622,8 +622,8 @@ function TestRuns.test_a_second_run_waits_for_the_window_of_the_first()
       stderr = "null" }
   end
   local first <close> = start()
-  while source:value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE $1",
-    "tidemill lab/%/l") == 0 do proc.poll({}, 0.05) end
+  while target:value([[SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name LIKE $1
+    AND datname = current_database()]], "tidemill lab/%/l") == 0 do proc.poll({}, 0.05) end
   source:exec "INSERT INTO t VALUES (3, 'c')"
   local second <close> = start()
   local waits
@@ -637,8 +637,8 @@ function TestRuns.test_a_second_run_waits_for_the_window_of_the_first()
   until waits
   lu.assertStrContains(waits, "has the window of its increment")
   tx:commit()
-  lu.assertEquals(first:wait(30).code, 0)
-  lu.assertEquals(second:wait(30).code, 0)
+  lu.assertEquals(first:wait(60).code, 0)
+  lu.assertEquals(second:wait(60).code, 0)
   assert_same()
   lu.assertEquals(ids(), "1 2 3")
 end

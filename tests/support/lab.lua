@@ -9,6 +9,7 @@
 ---
 --- Secrets reach the flows as a user's would: through the environment.
 
+local patience = require "tests.support.patience"
 local pg = require "pg"
 local proc = require "proc"
 
@@ -99,12 +100,19 @@ function lab:run(...)
   return { code = r.code, signal = r.signal, out = r.stdout, err = r.stderr, all = r.stdout .. r.stderr }
 end
 
+-- Sessions of processes that were killed end when the server sees it, for which it waits 5 s by itself.
+local function drop(database)
+  local admin <close> = pg.connect(database.uri)
+  for i = 1, patience do
+    local ok, raised = pcall(admin.exec, admin, "DROP DATABASE IF EXISTS " .. database.name)
+    if ok then return end
+    if raised.code ~= "55006" or i == patience then error(raised, 0) end
+  end
+end
+
 function lab:close()
   for _, conn in ipairs(self.opened) do conn:close() end
-  for _, database in ipairs(self.databases) do
-    local admin <close> = pg.connect(database.uri)
-    admin:exec(("DROP DATABASE IF EXISTS %s"):format(database.name))
-  end
+  for _, database in ipairs(self.databases) do drop(database) end
   self.opened, self.databases = {}, {}
   os.execute("rm -rf " .. quote(self.dir))
 end

@@ -884,7 +884,7 @@ function suite.define(class, make_store)
     end)
     local started = signal.mono()
     for _ = 1, 5 do claim(self.store, me) end
-    lu.assertTrue(signal.mono() - started < 3000) -- 0.1 s when measured; minutes when each looked at all others
+    lu.assertTrue(signal.mono() - started < 20000) -- 0.1 s when measured; minutes when each looked at all others
   end
 
   function T:test_what_every_second_or_attempt_asks_is_found_through_an_index()

@@ -7,13 +7,14 @@
 ---     t:resize "40x10"
 ---     lu.assertEquals(t:finish(), 0)
 
+local patience = require "tests.support.patience"
 local proc = require "proc"
 
 local terminal = {}
 local Terminal = {}
 Terminal.__index = Terminal
 
-local SECONDS = os.getenv "TM_SANITIZER" ~= "" and 60 or 20
+local SECONDS = 12 * patience
 
 --- Starts the program.
 ---@param options {cmd: string[], env: table?, cwd: string?, size: string?}
@@ -47,7 +48,7 @@ end
 ---@param part string  as it is
 ---@param seconds? number
 function Terminal:expect(part, seconds)
-  local deadline = os.time() + (seconds or SECONDS)
+  local deadline = os.time() + (seconds and seconds * patience or SECONDS)
   while true do
     local text = self:text()
     local first, last = text:find(part, self.at, true)

@@ -4,6 +4,7 @@ local check = require "tidemill.check"
 local desk = require "tests.support.desk"
 local json = require "json"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 
 local d
 
@@ -169,7 +170,7 @@ function TestModel.test_subflows_in_a_circle_are_found_however_they_are_named()
     d.dir, d.dir))
 end
 
-function TestModel.test_a_flow_of_a_hundred_nodes_is_checked_within_50_ms()
+function TestModel.test_a_flow_of_a_hundred_nodes_is_checked_in_no_time()
   local lines = { 'vars = { day = flow.time "yyyy-MM-dd" }, constants = { dw = "dw" }, params = { region = "eu" },' }
   local kinds = { 'assign "n%d" { sql = "SELECT a FROM ${dw}.t WHERE d = \'${day}\'", outputs = { v%d = 1 },',
     'loop "n%d" { sql = "SELECT \'${loop.item}\' FROM ${dw}.t", list = "a,b,${region}",',
@@ -181,10 +182,13 @@ function TestModel.test_a_flow_of_a_hundred_nodes_is_checked_within_50_ms()
       i > 1 and ('"n%d"'):format(i - 1) or "{}")
   end
   local path = d:flow("big.lua", table.concat(lines, "\n"))
-  local start = os.clock()
-  check.flow(path)
-  local seconds = os.clock() - start
-  lu.assertTrue(seconds < (os.getenv "TM_SANITIZER" ~= "" and 2 or 0.05), seconds .. " s")
+  local seconds = math.huge -- of CPU, the shortest: the machine's other work counts little
+  for _ = 1, 3 do
+    local start = os.clock()
+    check.flow(path)
+    seconds = math.min(seconds, os.clock() - start)
+  end
+  lu.assertTrue(seconds < 0.03 * patience, seconds .. " s")
 end
 
 -- Each case: the body of a flow from line 3 on, and per problem the line, a part of the

@@ -121,9 +121,9 @@ function TestSqlite:test_a_commit_survives_a_kill()
     require "proc".poll({}, 60)]]):format(self.path))
   f:close()
   local child <close> = proc.spawn { cmd = { "/proc/self/exe", "exec", script }, stdout = "pipe" }
-  lu.assertEquals(child:read(1, 10), "ready\n")
+  lu.assertEquals(child:read(1, 60), "ready\n")
   child:kill "KILL"
-  child:wait(5)
+  child:wait(60)
   os.remove(script)
   lu.assertEquals(self.db:query("SELECT k FROM t"), { { k = "kept" } })
 end

@@ -54,9 +54,9 @@ function TestSqlite.test_a_process_that_dies_inside_a_transaction_leaves_no_lock
     end)]]
   f:close()
   local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, url }, stdout = "pipe" }
-  lu.assertStrContains(child:read(1, 10), "inside")
+  lu.assertStrContains(child:read(1, 60), "inside")
   child:kill "KILL"
-  lu.assertEquals(child:wait(10).signal, "SIGKILL")
+  lu.assertEquals(child:wait(60).signal, "SIGKILL")
   store:touch()
   lu.assertEquals(store:changes(), 2)
 end

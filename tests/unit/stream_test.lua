@@ -256,10 +256,10 @@ local function interrupted(call)
   local child <close> = proc.spawn {
     cmd = { os.getenv "TM_BIN", "exec", path }, stdout = "pipe", stderr = "null" }
   local said = ""
-  while not said:find "ready" do said = said .. assert(child:read(1, 10)) end
+  while not said:find "ready" do said = said .. assert(child:read(1, 60)) end
   stream.wait({}, 0.02) -- so that it mostly waits; it must end either way
   child:kill "INT"
-  local status = child:wait(10)
+  local status = child:wait(60)
   os.remove(path)
   return status and status.code
 end

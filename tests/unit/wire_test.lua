@@ -19,7 +19,7 @@ end
 local function said(child)
   local text = ""
   while true do
-    local more = child:read(1, 10)
+    local more = child:read(1, 60)
     if not more or more == "" then return text end
     text = text .. more
   end
@@ -56,7 +56,7 @@ function TestWire.test_a_silent_writer_is_a_timeout_and_loses_no_byte()
     print(ok, err.kind)
     print(w:line(10))]]
   child:write("par", 5, 4)
-  lu.assertEquals(child:read(1, 10), "false\ttimeout\n")
+  lu.assertEquals(child:read(1, 60), "false\ttimeout\n")
   child:write("tial\n", 5, 4)
   lu.assertEquals(said(child), "partial\n")
 end
@@ -66,7 +66,7 @@ function TestWire.test_a_signal_ends_the_wait()
     print "waiting"
     local ok, err = require "tidemill.signal".guard(w.line, w)
     print(ok, err.kind)]]
-  lu.assertEquals(child:read(1, 10), "waiting\n")
+  lu.assertEquals(child:read(1, 60), "waiting\n")
   proc.poll({}, 0.2)
   child:kill "TERM"
   lu.assertEquals(said(child), "false\tcanceled\n")
