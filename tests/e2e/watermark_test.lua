@@ -318,7 +318,7 @@ function TestTables.test_a_partition_attached_while_an_increment_is_read_comes_w
     CREATE TABLE late (LIKE t INCLUDING ALL); INSERT INTO late SELECT g, 'y' FROM generate_series(10001, 10100) g]]
   local slow <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "null",
     stderr = "null" }
-  local READS = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'COPY (SELECT%' " ..
+  local READS = "SELECT count(*) FROM pg_stat_activity WHERE xact_start IS NOT NULL AND query LIKE 'COPY (%' " ..
     "AND datname = current_database()"
   lu.assertTrue(pgtest.eventually(20, function() return source:value(READS) > 0 end))
   source:exec "ALTER TABLE t ATTACH PARTITION late FOR VALUES FROM (10000) TO (20000)"
