@@ -301,7 +301,7 @@ function TestServe.test_stopped_past_its_lease_another_goes_on_and_it_comes_back
 end
 
 function TestServe.test_it_outlives_a_restart_of_its_database()
-  local dir = ("%s/serve-pg"):format(os.getenv "TM_TMP")
+  local dir = ("%s/serve-pg"):format(assert(os.getenv "TM_TMP"))
   local function server(verb) return proc.run { cmd = { "tests/servers/pg", verb, dir }, timeout = 60 } end
   local function stop() server "stop" end
   local cleaner <close> = setmetatable({}, { __close = stop }) -- luacheck: ignore 211
