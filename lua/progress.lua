@@ -209,7 +209,7 @@ end
 local function on_node(self, node, event)
   on_feed(self, node, event)
   node.state, node.attempt = event.state, event.attempt
-  node.started, node.ended = event.started, event.ended
+  node.started, node.ended, node.tolerated = event.started, event.ended, event.tolerated
   node.rows, node.bytes = event.rows, event.bytes
   node.detail = event.message
   node.cpu_ms, node.max_rss_bytes = event.cpu_ms or node.cpu_ms, event.max_rss_bytes or node.max_rss_bytes
@@ -288,7 +288,8 @@ local REPORT = { { "NODE" }, { "STATE" }, { "ROWS", true }, { "BYTES", true }, {
   { "MEMORY", true } }
 
 local function report_cells(node)
-  return { node.name, node.state, node.rows and units.show_count(node.rows) or "",
+  return { node.name, node.tolerated and node.state .. " (allowed)" or node.state,
+    node.rows and units.show_count(node.rows) or "",
     node.bytes and units.show_size(node.bytes) or "",
     node.started and node.ended and units.show_elapsed(node.ended - node.started) or "",
     node.cpu_ms and units.show_elapsed(node.cpu_ms) or "",
@@ -324,7 +325,7 @@ local function quoted(name)
 end
 
 --- The report at the end: a table of nodes, totals, each failure and where to look.
----@param nodes table[]  name, state, rows, bytes, started, ended, cpu_ms, max_rss_bytes, error
+---@param nodes table[]  name, state, tolerated, rows, bytes, started, ended, cpu_ms, max_rss_bytes, error
 ---@param result {state: string, message: string?}
 ---@param about {flow: string, run: string, elapsed_ms: integer?}
 ---@return string
@@ -342,7 +343,7 @@ function progress.report(nodes, result, about)
   for _, node in ipairs(nodes) do
     if node.state == "failed" and node.error then
       out[#out + 1] = ""
-      out[#out + 1] = ("node '%s' failed"):format(node.name)
+      out[#out + 1] = ("node '%s' failed%s"):format(node.name, node.tolerated and ", as it may" or "")
       for _, line in ipairs(errors.lines(node.error)) do out[#out + 1] = "  " .. line end
       out[#out + 1] = ("  log: tidemill logs %s %s"):format(about.run, quoted(node.name))
     end

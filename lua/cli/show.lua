@@ -8,7 +8,7 @@ local progress = require "tidemill.progress"
 local function report_nodes(store, id)
   local nodes, by_name = {}, {}
   for i, row in ipairs(store:nodes(id)) do
-    nodes[i] = { name = row.node, state = row.tolerated == 1 and row.state .. " (allowed)" or row.state,
+    nodes[i] = { name = row.node, state = row.state, tolerated = row.tolerated == 1,
       rows = row.row_count, bytes = row.bytes, started = row.started_at, ended = row.ended_at, attempts = row.attempts }
     by_name[row.node] = nodes[i]
   end

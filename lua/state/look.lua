@@ -26,6 +26,7 @@ end
 ---@field backfill? string
 ---@field parent? string       subflows of this run
 ---@field active? boolean      queued, running or paused
+---@field top? boolean         not those of subflows
 ---@field since? integer       created at this time or later, ms
 ---@field before? integer      created before, ms
 ---@field business_from? integer  business time at or after, ms
@@ -47,6 +48,7 @@ function look:runs(filter)
   for _, key in ipairs(suggest.keys(CONDITIONS)) do
     if filter[key] then where[#where + 1], values[#values + 1] = CONDITIONS[key], filter[key] end
   end
+  if filter.top then where[#where + 1] = "cause <> 'subflow'" end
   if filter.active then where[#where + 1] = "state IN ('queued', 'running', 'paused')" end
   values[#values + 1] = filter.limit or 20
   local rows = self.db:query(RUN_COLUMNS .. (#where > 0 and " WHERE " .. table.concat(where, " AND ") or "")
@@ -63,13 +65,13 @@ function look:run(id)
   return row and as_run(row)
 end
 
---- The run that a person means: "last", an id, the start of one, or its last six digits.
+--- The run that a person means: "last" (the newest, but no subflow's), an id, the start of one, or its last six digits.
 --- Raises not_found, or usage when several fit.
 ---@param word string
 ---@return table
 function look:find_run(word)
   if word == "last" then
-    return self:runs { limit = 1 }[1] or errors.raise("not_found", "there are no runs yet")
+    return self:runs { limit = 1, top = true }[1] or errors.raise("not_found", "there are no runs yet")
   end
   local rows = self.db:query(RUN_COLUMNS .. [[ WHERE id >= ? AND id < ? OR short_id = ? ORDER BY id DESC LIMIT 4]],
     word, word .. "g", word) -- "g" is behind all that an id may go on with

@@ -82,6 +82,9 @@ end
 function TestValues.test_a_failure_that_is_allowed_is_no_failure_of_the_run()
   local code, states = run 'flow.shell "a" { command = "false", allow_failure = true }, flow.shell "b" { after = "a", command = "true" },'
   lu.assertEquals({ code, states }, { 0, { a = "failed", b = "success" } })
+  for _, out in ipairs { d:run("run", "f.lua").out, d:run("show", "last").out } do
+    lu.assertStrMatches(out, ".*\na +failed %(allowed%) .*\nnode 'a' failed, as it may\n.*")
+  end
 end
 
 function TestValues.test_a_file_subflow_takes_values_and_hands_them_on()

@@ -144,7 +144,8 @@ function suite.define(class, make_store)
       lu.assertEquals(self.store:find_run(word).id, id)
     end
     fails("not_found", nil, self.store.find_run, self.store, "nothing")
-    self.store:create_run(a_run())
+    self.store:create_run(a_run { cause = "subflow", parent_run = id, parent_node = "a" })
+    lu.assertEquals(self.store:find_run("last").id, id)
     lu.assertStrContains(fails("usage", nil, self.store.find_run, self.store, "2").message, "fits several runs")
   end
 
