@@ -121,10 +121,7 @@ end
 
 local function command_names()
   local main, found = require "tidemill.main", {}
-  for _, name in ipairs(main.commands) do
-    local command = main.command(name)
-    if not command.hidden then found[#found + 1] = { name, command.summary } end
-  end
+  for i, name in ipairs(main.shown()) do found[i] = { name, main.command(name).summary } end
   return found
 end
 

@@ -35,14 +35,25 @@ function main.command(name)
   end
 end
 
+--- The names of the commands that are for people, in the same order.
+---@return string[]
+function main.shown()
+  local names = {}
+  for _, name in ipairs(main.commands) do
+    if not main.command(name).hidden then names[#names + 1] = name end
+  end
+  return names
+end
+
 local ALIAS = { ["--help"] = "help", ["-h"] = "help", ["--version"] = "version", ["-V"] = "version" }
 
 local function dispatch(argv)
   local name = ALIAS[argv[1]] or argv[1] or "help"
   local command = main.command(name)
   if not command then
+    local shown = main.shown()
     errors.usage(("no command '%s'"):format(name),
-      suggest.nearest(name, main.commands) and suggest.hint(name, main.commands) or "see 'tidemill help'")
+      suggest.nearest(name, shown) and suggest.hint(name, shown) or "see 'tidemill help'")
   end
   local opts, args = options.parse(command, table.move(argv, 2, #argv, 1, {}))
   if opts.help then

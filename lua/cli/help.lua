@@ -90,8 +90,8 @@ local function page_of(topic)
   end
   local page = module_page(topic)
   if page then return docs.render(topic, page) end
-  local names = module_names()
-  table.move(main.commands, 1, #main.commands, #names + 1, names)
+  local names, shown = module_names(), main.shown()
+  table.move(shown, 1, #shown, #names + 1, names)
   for _, one in ipairs(TOPICS) do names[#names + 1] = one[1] end
   errors.usage(("no help on '%s'"):format(topic),
     suggest.nearest(topic, names) and suggest.hint(topic, names) or "see 'tidemill help'")

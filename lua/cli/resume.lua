@@ -3,6 +3,7 @@
 local calendar = require "tidemill.calendar"
 local operate = require "tidemill.operate"
 
+-- Whether it has a schedule that fires again.
 local function resume_flow(store, flow, opts)
   local changed = store:resume_flow(flow.flow, operate.by(), opts.reason)
   local lines, times = operate.firings(flow.schedule, flow.timezone, store:now())
@@ -10,9 +11,10 @@ local function resume_flow(store, flow, opts)
     return operate.print_json { flow = flow.flow, changed = changed, next = require("json").array(times) }
   end
   if not changed then return print(("flow '%s' is not paused"):format(flow.flow)) end
-  print(("flow '%s' goes on: %s"):format(flow.flow, calendar.describe(flow.schedule, flow.timezone)))
+  print(("flow '%s' goes on%s"):format(flow.flow,
+    flow.schedule and ": " .. calendar.describe(flow.schedule, flow.timezone) or "; it has no schedule"))
   if #lines > 0 then print(table.concat(lines, "\n")) end
-  if flow.schedule then operate.warn_unserved(store) end
+  return flow.schedule ~= nil
 end
 
 local function resume_run(store, run, opts)
@@ -23,9 +25,11 @@ end
 
 local function run(opts, args)
   local store <close> = operate.open(args[1])
+  local fires = false
   for _, found in ipairs(operate.flows_or_runs("resume", store, args, opts.all)) do
-    (found.what == "flow" and resume_flow or resume_run)(store, found.row, opts)
+    fires = (found.what == "flow" and resume_flow or resume_run)(store, found.row, opts) or fires
   end
+  if fires then operate.warn_unserved(store) end
   return 0
 end
 

@@ -121,6 +121,10 @@ function TestMain.test_commands_and_versions()
   local r = d:run "chekc"
   lu.assertEquals(r.code, 2)
   lu.assertStrContains(r.err, "tidemill: error: no command 'chekc'\nhint: did you mean 'check'?")
+  for _, words in ipairs { { "nod" }, { "help", "nod" }, { "help", "hoook" } } do -- commands that are not for people
+    lu.assertNotStrContains(d:run(table.unpack(words)).err, "did you mean 'node'")
+    lu.assertNotStrContains(d:run(table.unpack(words)).err, "did you mean 'hook'?")
+  end
   lu.assertEquals(d:run("--version").out, d:run("version").out)
   lu.assertStrMatches(d:run("version").out, "tidemill %d+%.%d+%.%d+\n")
   lu.assertEquals(d:run().out, d:run("help").out)
