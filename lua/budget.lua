@@ -19,9 +19,10 @@ budget.DEFAULT = 96 * MIB
 -- each of two queues, those in hand, the buffers of libpq and libcurl.
 local PROCESS, STREAM, UNZIP = 20 * MIB, 3 * MIB, 2 * MIB
 
--- A part may not be smaller on S3; parts above 8 MiB gain nothing, nor do ranges above 4 MiB.
-local PART_LEAST, PART_MOST, PARTS_IN_FLIGHT = 5 * MIB, 8 * MIB, 3
-local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 4 * MIB, 3
+-- A part may not be smaller on S3; larger ones gain nothing, nor do ranges above 2 MiB, and what fills
+-- soon makes short transfers and long ones alike.
+local PART, PARTS_IN_FLIGHT = 5 * MIB, 3
+local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 2 * MIB, 3
 local CHUNK_LEAST, CHUNK_MOST = 256 << 10, 1 * MIB
 
 -- Chunks that a compressor with so many workers holds: in and out of each job of its ring
@@ -36,8 +37,9 @@ Budget.__index = Budget
 -- What each kind wants: least and most bytes.
 local function wishes(workers)
   return {
-    { name = "writers", least = PART_LEAST, most = (PARTS_IN_FLIGHT + 2) * PART_MOST },
+    { name = "writers", least = PART, most = (PARTS_IN_FLIGHT + 1) * PART },
     { name = "readers", least = 2 * RANGE_LEAST, most = RANGES_IN_FLIGHT * RANGE_MOST },
+    { name = "ahead", least = RANGE_LEAST, most = RANGE_MOST }, -- one range, until it is read from
     { name = "zips", least = chunks(1) * CHUNK_LEAST, most = chunks(workers) * CHUNK_MOST },
   }
 end
@@ -55,14 +57,12 @@ end
 local function clamp(value, least, most) return math.max(least, math.min(value, most)) end
 
 local function writer(bytes)
-  local part = clamp(bytes // (PARTS_IN_FLIGHT + 2), PART_LEAST, PART_MOST)
-  local parts = bytes // part -- one fills while others are on their way
-  return { budget_bytes = bytes, part_bytes = part, parallel = clamp(parts - 1, 1, PARTS_IN_FLIGHT) }
+  local others = bytes // PART - 1 -- one fills while others are on their way
+  return { budget_bytes = bytes, part_bytes = PART, parallel = clamp(others, 1, PARTS_IN_FLIGHT) }
 end
 
-local function reader(bytes)
-  local ranges = clamp(bytes // RANGE_LEAST, 2, RANGES_IN_FLIGHT)
-  return { range_bytes = clamp(bytes // ranges, RANGE_LEAST, RANGE_MOST), parallel = ranges }
+local function reader(bytes, range)
+  return { range_bytes = range, parallel = clamp(bytes // range, 2, RANGES_IN_FLIGHT) }
 end
 
 local function zip(bytes, workers)
@@ -73,6 +73,7 @@ end
 ---@class tidemill.BudgetWant
 ---@field writers? integer  streams into a store at once
 ---@field readers? integer  streams out of a store at once
+---@field ahead? integer    readers beside those that are opened ahead
 ---@field zips? integer     compressors at once
 ---@field unzips? integer   decompressors at once
 ---@field cores? integer    that compressors share (default 2)
@@ -97,7 +98,7 @@ function budget.divide(total, want)
   for _, kind in ipairs(kinds) do
     each[kind.name] = kind.least + (kind.most - kind.least) * spare // gap
   end
-  return setmetatable({ parts = { writer = writer(each.writers), reader = reader(each.readers),
+  return setmetatable({ parts = { writer = writer(each.writers), reader = reader(each.readers, each.ahead),
     zip = zip(each.zips, workers) } }, Budget)
 end
 

@@ -207,7 +207,7 @@ function Store:list_multiparts(prefix) end
 ---@field etag? string           what the object must be: reading raises integrity when its etag,
 ---@field size? integer          size
 ---@field crc64? string          or CRC64 is another one
----@field ahead? boolean         with `etag` and `size`: fetches the first ranges at once, not at the first read
+---@field ahead? boolean         with `etag` and `size`: fetches the first range at once, not at the first read
 ---(default false)
 
 --- A source that reads one object: ranges are fetched ahead in parallel, bytes come in order.

@@ -35,10 +35,10 @@ end
 ---@param rejecting? boolean  rejected rows are written meanwhile
 ---@return tidemill.Budget share, boolean ahead
 function object.share(ctx, format, jobs, rejecting)
-  local want = { readers = jobs + 1, unzips = format.compress ~= "none" and jobs or 0, writers = rejecting and 1 or 0 }
+  local want = { readers = jobs, ahead = 1, unzips = format.compress ~= "none" and jobs or 0, writers = rejecting and 1 or 0 }
   local ok, share = pcall(budget.divide, ctx.memory, want)
   if ok and not rejecting then return share, true end
-  want.readers = jobs
+  want.ahead = 0
   return budget.divide(ctx.memory, want), false
 end
 

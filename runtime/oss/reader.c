@@ -4,7 +4,8 @@
 ** Range i lies in slot i % parallel. Threads take ranges in order, at most `parallel`
 ** beyond the one being handed out, and put slabs into their slot; read hands out the slabs
 ** of the first slot as they come. CRCs of the ranges are combined in order at the end. What
-** is one slab in all is fetched by read itself.
+** is one slab in all is fetched by read itself. A reader that was opened ahead fetches its
+** first range only, until it is read from: that much memory hides the wait for the store.
 */
 #include "oss/reader.h"
 
@@ -36,7 +37,7 @@ struct reader {
   char etag[128];                 /* what every request must meet */
   bool expected_etag;             /* it was given by the caller */
   struct tm_cancel cancel;
-  bool started, has_info;
+  bool started, begun, has_info;
   struct tm_oss_info info;
   int64_t first, total; /* the bytes wanted */
   int64_t ranges;
@@ -52,6 +53,7 @@ struct reader {
   pthread_cond_t arrived, wanted;
   struct slot slots[PARALLEL_MAX];
   int64_t head, next; /* range being handed out; next range to fetch */
+  int window;         /* ranges to go ahead: those that may be in memory */
   bool stopping, failed;
   struct tm_error error;
 };
@@ -177,7 +179,7 @@ static int64_t next_range(struct reader *r)
 {
   pthread_mutex_lock(&r->lock);
   while (!r->stopping && !r->failed && r->next < r->ranges &&
-         r->next >= r->head + r->parallel)
+         r->next >= r->head + r->window)
     pthread_cond_wait(&r->wanted, &r->lock);
   int64_t index = r->stopping || r->failed || r->next >= r->ranges ? -1 : r->next++;
   pthread_mutex_unlock(&r->lock);
@@ -251,20 +253,16 @@ static bool plan(struct reader *r, struct tm_error *err)
   return true;
 }
 
-static bool start(struct reader *r, struct tm_error *err)
+/* Goes so many ranges ahead, each with a thread. Fewer threads than that will do. */
+static bool widen(struct reader *r, int window, struct tm_error *err)
 {
-  r->started = true;
-  if (!look(r, err) || !plan(r, err))
-    return false;
-  int threads = r->ranges < r->parallel ? (int)r->ranges : r->parallel;
-  if (r->ranges == 1 && r->total <= TM_SLAB_BYTES &&
-      !r->opts.ahead) { /* one slab: nothing to be ahead of */
-    fetch_main(r);
-    return true;
-  }
-  for (int i = 0; i < threads; i++) {
-    int rc = tm_thread_start(&r->threads[i], fetch_main, r);
-    if (rc != 0 && i == 0) {
+  pthread_mutex_lock(&r->lock);
+  r->window = window;
+  pthread_cond_broadcast(&r->wanted);
+  pthread_mutex_unlock(&r->lock);
+  while (r->thread_count < window && r->thread_count < r->ranges) {
+    int rc = tm_thread_start(&r->threads[r->thread_count], fetch_main, r);
+    if (rc != 0 && r->thread_count == 0) {
       tm_error_errno(err, TM_ESYSTEM, rc, "cannot start a thread");
       return false;
     }
@@ -273,6 +271,29 @@ static bool start(struct reader *r, struct tm_error *err)
     r->thread_count++;
   }
   return true;
+}
+
+static bool start(struct reader *r, int window, struct tm_error *err)
+{
+  r->started = true;
+  r->window = window;
+  if (!look(r, err) || !plan(r, err))
+    return false;
+  if (r->ranges == 1 && r->total <= TM_SLAB_BYTES &&
+      !r->opts.ahead) { /* one slab: nothing to be ahead of */
+    fetch_main(r);
+    return true;
+  }
+  return widen(r, window, err);
+}
+
+/* The reader is read from for the first time. */
+static bool begin(struct reader *r, struct tm_error *err)
+{
+  if (r->begun)
+    return true;
+  r->begun = true;
+  return r->started ? widen(r, r->parallel, err) : start(r, r->parallel, err);
 }
 
 /* ---- handing out ---- */
@@ -308,7 +329,7 @@ static void advance(struct reader *r, struct slot *slot)
 static int reader_read(struct tm_source *self, struct tm_slab **out, struct tm_error *err)
 {
   struct reader *r = (struct reader *)self;
-  if (!r->started && !start(r, err)) {
+  if (!begin(r, err)) {
     fail(r, err);
     return -1;
   }
@@ -415,7 +436,7 @@ struct tm_source *tm_oss_reader_open(struct tm_oss *store, const char *key,
     return NULL;
   }
   struct tm_error fault;
-  if (r->opts.ahead && r->expected_etag && r->opts.has_size && !start(r, &fault))
+  if (r->opts.ahead && r->expected_etag && r->opts.has_size && !start(r, 1, &fault))
     fail(r, &fault); /* read tells */
   return &r->base;
 }

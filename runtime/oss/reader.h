@@ -16,7 +16,7 @@ struct tm_oss_reader_opts { /* NULL and zero mean the default */
   int parallel;             /* 3 ranges in flight */
   int64_t offset;           /* first byte */
   int64_t length;           /* bytes; 0: to the end */
-  bool ahead;               /* fetch at once, if size and etag are given */
+  bool ahead; /* fetch the first range at once, if size and etag are given */
   /* What the object must be (from a manifest): TM_EINTEGRITY when it is not. */
   const char *etag;
   bool has_size, has_crc64;

@@ -586,6 +586,45 @@ static void a_reader_refuses_an_object_that_is_longer_than_it_was_said_to_be(voi
   close_world(&w, 1);
 }
 
+static int seen_after_ms(struct world *w, int ms)
+{
+  usleep((useconds_t)ms * 1000);
+  pthread_mutex_lock(&w->server.lock);
+  int seen = w->server.seen;
+  pthread_mutex_unlock(&w->server.lock);
+  return seen;
+}
+
+static void a_reader_opened_ahead_fetches_one_range_until_it_is_read(void **state)
+{
+  (void)state;
+  WORLD(w, "s3://bucket", 5,
+        {.reply = "HTTP/1.1 206 Part\r\nETag: \"E\"\r\nContent-Range: bytes 0-1/4\r\n"
+                  "Content-Length: 2\r\n\r\nab"},
+        {.reply = "HTTP/1.1 206 Part\r\nETag: \"E\"\r\nContent-Range: bytes 2-3/4\r\n"
+                  "Content-Length: 2\r\n\r\ncd"});
+  struct tm_oss_reader_opts o = {.etag = "E",
+                                 .has_size = true,
+                                 .size = 4,
+                                 .range_bytes = 2,
+                                 .parallel = 2,
+                                 .ahead = true};
+  struct tm_source *r = tm_oss_reader_open(w.store, "k", &o, &w.err);
+  assert_non_null(r);
+  for (int i = 0; i < 500 && seen_after_ms(&w, 10) == 0; i++)
+    ;
+  assert_int_equal(seen_after_ms(&w, 100), 1);
+  struct tm_slab *slab = NULL;
+  for (const char *part = "abcd"; *part != '\0'; part += 2) {
+    assert_int_equal(r->ops->read(r, &slab, &w.err), 1);
+    assert_memory_equal(slab->data, part, 2);
+    tm_slab_free(slab);
+  }
+  assert_int_equal(r->ops->read(r, &slab, &w.err), 0);
+  tm_source_close(r);
+  close_world(&w, 2);
+}
+
 static void a_head_error_comes_from_its_header(void **state)
 {
   (void)state;
@@ -738,6 +777,7 @@ int main(void)
       cmocka_unit_test(a_reader_refuses_what_is_not_expected),
       cmocka_unit_test(a_reader_checks_the_crc_before_the_end),
       cmocka_unit_test(a_reader_refuses_an_object_that_is_longer_than_it_was_said_to_be),
+      cmocka_unit_test(a_reader_opened_ahead_fetches_one_range_until_it_is_read),
       cmocka_unit_test(a_head_error_comes_from_its_header),
       cmocka_unit_test(keys_of_s3_listings_are_decoded),
       cmocka_unit_test(a_truncated_listing_without_a_token_is_refused),

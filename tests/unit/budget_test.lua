@@ -10,7 +10,7 @@ local function parts(megabytes, want) return budget.divide(megabytes * MIB, want
 local function held(share, want)
   local p = share.parts
   local zip = (4 * p.zip.workers + 6) * p.zip.chunk
-  return (want.writers or 0) * p.writer.budget_bytes + (want.readers or 0) * p.reader.range_bytes * p.reader.parallel
+  return (want.ahead or 0) * p.reader.range_bytes + (want.writers or 0) * p.writer.budget_bytes + (want.readers or 0) * p.reader.range_bytes * p.reader.parallel
     + (want.zips or 0) * zip + 20 * MIB + math.max(want.writers or 0, want.readers or 0) * 3 * MIB
     + (want.unzips or 0) * 2 * MIB
 end
@@ -19,9 +19,9 @@ TestBudget = {}
 
 function TestBudget.test_one_stream_gets_all_that_helps_and_no_more()
   lu.assertEquals(parts(96, { writers = 1, zips = 1 }).writer,
-    { budget_bytes = 40 * MIB, part_bytes = 8 * MIB, parallel = 3 })
+    { budget_bytes = 20 * MIB, part_bytes = 5 * MIB, parallel = 3 })
   lu.assertEquals(parts(96, { writers = 1, zips = 1 }).zip, { workers = 2, chunk = MIB })
-  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 4 * MIB, parallel = 3 })
+  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 2 * MIB, parallel = 3 })
   lu.assertEquals(parts(9600, { readers = 1, writers = 1 }), parts(960, { readers = 1, writers = 1 }))
 end
 
@@ -32,7 +32,7 @@ end
 function TestBudget.test_no_division_is_more_than_the_whole()
   for megabytes = 40, 400, 7 do
     for jobs = 1, 16 do
-      for _, want in ipairs { { writers = jobs }, { readers = jobs, unzips = jobs }, { writers = jobs, zips = jobs },
+      for _, want in ipairs { { writers = jobs }, { readers = jobs, ahead = 1, unzips = jobs }, { writers = jobs, zips = jobs },
         { readers = jobs, writers = jobs, zips = jobs, unzips = jobs } } do
         local ok, share = pcall(budget.divide, megabytes * MIB, want)
         if ok then
@@ -45,11 +45,11 @@ function TestBudget.test_no_division_is_more_than_the_whole()
 end
 
 function TestBudget.test_more_jobs_get_less_each()
-  local one, two, four = parts(96, { writers = 1 }), parts(96, { writers = 2 }), parts(96, { writers = 4 })
-  lu.assertTrue(one.writer.budget_bytes > two.writer.budget_bytes)
-  lu.assertTrue(two.writer.budget_bytes > four.writer.budget_bytes)
-  lu.assertEquals(four.writer.part_bytes, 5 * MIB) -- S3 takes no smaller one
-  lu.assertTrue(four.writer.parallel >= 1)
+  local one, four, eight = parts(96, { writers = 1 }), parts(96, { writers = 4 }), parts(96, { writers = 8 })
+  lu.assertTrue(one.writer.budget_bytes > four.writer.budget_bytes)
+  lu.assertTrue(four.writer.budget_bytes > eight.writer.budget_bytes)
+  lu.assertEquals(eight.writer.part_bytes, 5 * MIB) -- S3 takes no smaller one
+  lu.assertTrue(eight.writer.parallel >= 1)
 end
 
 function TestBudget.test_the_default_is_enough_for_what_nodes_do_by_default()
@@ -79,7 +79,7 @@ end
 function TestBudget.test_options_that_are_there_stay()
   local share = budget.divide(nil, { writers = 1 })
   lu.assertEquals(share:give("writer", { part_bytes = 7, prefix = "a" }),
-    { part_bytes = 7, prefix = "a", budget_bytes = 40 * MIB, parallel = 3 })
+    { part_bytes = 7, prefix = "a", budget_bytes = 20 * MIB, parallel = 3 })
 end
 
 os.exit(lu.LuaUnit.run())
