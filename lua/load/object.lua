@@ -35,7 +35,8 @@ end
 ---@param rejecting? boolean  rejected rows are written meanwhile
 ---@return tidemill.Budget share, boolean ahead
 function object.share(ctx, format, jobs, rejecting)
-  local want = { readers = jobs, ahead = 1, unzips = format.compress ~= "none" and jobs or 0, writers = rejecting and 1 or 0 }
+  local want = { readers = jobs, ahead = 1, unzips = format.compress ~= "none" and jobs or 0,
+    writers = rejecting and 1 or 0 }
   local ok, share = pcall(budget.divide, ctx.memory, want)
   if ok and not rejecting then return share, true end
   want.ahead = 0

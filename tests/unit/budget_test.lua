@@ -10,7 +10,8 @@ local function parts(megabytes, want) return budget.divide(megabytes * MIB, want
 local function held(share, want)
   local p = share.parts
   local zip = (4 * p.zip.workers + 6) * p.zip.chunk
-  return (want.ahead or 0) * p.reader.range_bytes + (want.writers or 0) * p.writer.budget_bytes + (want.readers or 0) * p.reader.range_bytes * p.reader.parallel
+  local ranges = (want.ahead or 0) + (want.readers or 0) * p.reader.parallel
+  return (want.writers or 0) * p.writer.budget_bytes + ranges * p.reader.range_bytes
     + (want.zips or 0) * zip + 20 * MIB + math.max(want.writers or 0, want.readers or 0) * 3 * MIB
     + (want.unzips or 0) * 2 * MIB
 end
