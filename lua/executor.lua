@@ -259,7 +259,8 @@ local function job_of(self, record, sessions)
   return { run_id = self.id, flow = run.flow, node = record.name, attempt = record.attempt, ack = true,
     file = run.file, version = run.version, scheduled = run.scheduled_at / 1000, business = run.business_at / 1000,
     timezone = run.timezone, cause = run.cause, set = settings.set, upstream = outputs, status = status,
-    waiting = record.waiting, sessions = sessions, feed = record.fed }
+    waiting = record.waiting, sessions = sessions, feed = record.fed,
+    followed = record.followed }
 end
 
 --- Whether an offered node still wants to start.

@@ -47,6 +47,7 @@ local MOST_OUTPUT = 1 << 20
 ---@field planned tidemill.PlannedNode  this node, variables filled in
 ---@field memory? integer    bytes this process may use (lua/budget.lua)
 ---@field waiting? table  the wait that this start follows, if the node polls
+---@field followed? boolean  of an extract: a load may take its objects while it runs
 ---@field feed? tidemill.Feed  of a load that takes objects while its extract runs (lua/child/feed.lua)
 local Context = {}
 
@@ -387,7 +388,7 @@ function node.run()
   self.scheduled = job.scheduled
   self.run_id, self.node, self.attempt, self.upstream = job.run_id, job.node, job.attempt, job.upstream
   self.started = signal.wall() // 1000
-  self.waiting = job.waiting
+  self.waiting, self.followed = job.waiting, job.followed
   if job.feed then self.feed = require("tidemill.child.feed").open(self.talk, job.feed, JOB) end
   local ok, more = signal.guard(attempt, self, prepared, fault, job)
   local result = { t = "result", ok = ok }

@@ -166,7 +166,8 @@ local flow = {}
 ---@field compress? "none"|"gzip"|"zstd"  (default "none")
 ---@field level? integer      of compression (default: that of the compressor)
 ---@field object_size? string|integer  a new object starts at about this many bytes as stored, such as
----"64MB" (default: by the size of the table, "8MB" to "64MB"; of a query "32MB")
+---"64MB" (default: by the size of the table, "8MB" to "64MB"; of a query "32MB"; the first ones are smaller where
+---a load takes them meanwhile)
 ---@field objects? integer    instead of object_size: exactly so many objects of even size, 1 to 256. For a load's
 ---`via`, whose segments read whole objects: their number, or several times that
 ---@field map? fun(row: table): table?  changes each row, or drops it by returning nil; see

@@ -39,7 +39,7 @@ function pipeline.link(ex)
     if record.kind == "extract" then ex.seals = true end
     for _, up in ipairs(record.node.pipeline and record.ups or {}) do
       if up.name == record.node.pipeline then
-        record.source, record.others = up, {}
+        record.source, record.others, up.followed = up, {}, true
         ex.loads = ex.loads or {}
         table.insert(ex.loads, record)
       end

@@ -15,6 +15,7 @@ local EXTENSION = { csv = ".csv", text = ".txt" }
 -- An object is what a load takes at once and what is repeated after a failure: so there are several as
 -- soon as it is worth it, and not more than a store and a ledger like.
 local LEAST_OBJECT, MOST_OBJECT, QUERY_OBJECT, OBJECTS_A_JOB = 8 << 20, 64 << 20, 32 << 20, 16
+local FIRST_OBJECT = 2 << 20 -- where a load waits for it
 local STORED = { none = 1, gzip = 0.3, zstd = 0.3 } -- of the raw bytes, about
 
 ---@class extract.Shape
@@ -25,6 +26,7 @@ local STORED = { none = 1, gzip = 0.3, zstd = 0.3 } -- of the raw bytes, about
 ---@field options string   of COPY
 ---@field preamble? string at the start of each object
 ---@field preamble_raw? integer
+---@field followed? boolean  a load waits for the first objects
 ---@field hash? extract.Hash  what compares the rows with the source
 local Shape = {}
 Shape.__index = Shape
@@ -69,11 +71,12 @@ end
 --- Settles it. Raises kind "sql" when two columns have one name.
 ---@param spec table  the node's fields
 ---@param columns {name: string, type: string}[]  that the server sends
+---@param followed? boolean  a load may take the objects while they are made
 ---@return extract.Shape
-function shape.new(spec, columns)
+function shape.new(spec, columns, followed)
   local format = copy.format_of(spec)
   local self = setmetatable({ spec = spec, format = format, columns = columns_out(spec, columns),
-    read = titles_of(columns), suffix = EXTENSION[format.format] .. SUFFIX[format.compress] }, Shape)
+    read = titles_of(columns), followed = followed, suffix = EXTENSION[format.format] .. SUFFIX[format.compress] }, Shape)
   check_names(self.columns)
   self.hash = hash.new(spec, format, columns)
   self.options = copy.options(spec.map and { format = "text" } or format)
@@ -126,6 +129,7 @@ function Shape:sink(place, job, split)
   return {
     prefix = place.prefix .. names.stem(place.who, place.who.attempt, job), digits = names.DIGITS,
     suffix = self.suffix, object_bytes = self:object_bytes(split),
+    first_bytes = self.followed and not self.spec.object_size and FIRST_OBJECT or nil,
     preamble = self.preamble, preamble_raw_bytes = self.preamble_raw,
   }
 end

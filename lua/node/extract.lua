@@ -54,7 +54,7 @@ local function prepare(ctx, spec, place, snap, win, finished)
     selected.predicate, selected.window = win:open(snap, spec.query and selected:sql(selected.whole))
   end
   local columns = drift.against(ctx, spec, selected)
-  local shaped = shape.new(spec, selected.columns)
+  local shaped = shape.new(spec, selected.columns, ctx.followed)
   local split = divide(ctx, spec, place, snap, selected, shaped, key, finished)
   grow(ctx, spec, snap, split)
   return {

@@ -211,6 +211,7 @@ int tm_lua_store_objects(lua_State *L)
       .suffix = tm_lua_opt_text(L, 2, "suffix"),
       .digits = (int)tm_lua_opt_count(L, 2, "digits"),
       .object_bytes = tm_lua_opt_count(L, 2, "object_bytes"),
+      .first_bytes = tm_lua_opt_count(L, 2, "first_bytes"),
       .preamble_raw_bytes = tm_lua_opt_count(L, 2, "preamble_raw_bytes"),
       .overwrite = tm_lua_opt_flag(L, 2, "overwrite"),
       .empty_object = tm_lua_opt_flag(L, 2, "empty_object"),

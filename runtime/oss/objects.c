@@ -50,7 +50,8 @@ struct objects {
   struct tm_oss_object *list;
   struct tm_oss_held **held; /* with hold: beside the list; NULL: not ended yet */
   size_t count, cap;
-  bool in_doubt; /* the last completion may have made its object */
+  uint64_t bytes; /* written, of all objects */
+  bool in_doubt;  /* the last completion may have made its object */
   bool ended;
   struct completion done;
 
@@ -141,6 +142,7 @@ static bool write_preamble(struct objects *o, struct tm_oss_object *object,
   memcpy(slab->data, o->opts.preamble, n);
   slab->len = n;
   object->bytes = n;
+  o->bytes += n;
   object->raw_bytes = (uint64_t)o->opts.preamble_raw_bytes;
   return o->writer->ops->write(o->writer, slab, err);
 }
@@ -252,6 +254,14 @@ static bool roll(struct objects *o, struct tm_error *err)
   return ok;
 }
 
+static bool is_full(const struct objects *o)
+{
+  uint64_t bytes = o->list[o->count - 1].bytes, before = o->bytes - bytes;
+  uint64_t full = (uint64_t)o->opts.object_bytes, first = (uint64_t)o->opts.first_bytes;
+  uint64_t early = before > first ? before : first;
+  return bytes >= full || (first > 0 && bytes >= early);
+}
+
 static bool write_slab(struct objects *o, struct tm_slab *slab, struct tm_error *err)
 {
   if (o->ended) {
@@ -259,15 +269,15 @@ static bool write_slab(struct objects *o, struct tm_slab *slab, struct tm_error 
     tm_slab_free(slab);
     return false;
   }
-  bool full =
-      o->writer != NULL && o->list[o->count - 1].bytes >= (uint64_t)o->opts.object_bytes;
-  if ((full && !roll(o, err)) || (o->writer == NULL && !begin_object(o, err))) {
+  if ((o->writer != NULL && is_full(o) && !roll(o, err)) ||
+      (o->writer == NULL && !begin_object(o, err))) {
     tm_slab_free(slab);
     return false;
   }
   struct tm_oss_object *object = &o->list[o->count - 1];
   object->rows += slab->rows;
   object->bytes += slab->len;
+  o->bytes += slab->len;
   object->raw_bytes += slab->raw_bytes;
   return o->writer->ops->write(o->writer, slab, err);
 }

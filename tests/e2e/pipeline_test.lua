@@ -107,6 +107,30 @@ function T:test_objects_are_loaded_before_the_manifest_is_there_and_seen_after_i
   lu.assertStrContains(self.lab:run("show", "last").out, "in: pipeline: it takes the objects of 'out' (attempt 1)")
 end
 
+function T:test_the_first_objects_are_small_where_a_load_waits_for_them()
+  local flow = [[
+    flow.extract "out" { from = "src", to = "lake:s/${run_id}/", jobs = 1,
+      query = "SELECT g AS id, repeat('x', 1000) AS v, '' AS s FROM generate_series(1, 7000) g" },
+    flow.load "in" { after = "out", from = "lake:s/${run_id}/", on = "dw", into = "t", mode = "replace", pipeline = %s },
+  ]]
+  local sizes = {}
+  for _, pipeline in ipairs { "false", "true" } do
+    self.lab:flow("p.lua", flow:format(pipeline))
+    lu.assertEquals(self.lab:run("run", "p.lua").code, 0)
+    lu.assertEquals(self:rows(), "7000 7000")
+    local run = json.decode(self.lab:run("show", "last", "--json").out).id
+    local found = proc.run { cmd = { "find", self.lab.dir .. "/lake/s/" .. run, "-name", "*.csv*", "-printf", "%f %s\n" },
+      stdout = "pipe" }
+    local list = {}
+    for size in found.stdout:gmatch " (%d+)\n" do list[#list + 1] = tonumber(size) end
+    table.sort(list)
+    sizes[pipeline] = list
+  end
+  lu.assertEquals(#sizes["false"], 1)
+  lu.assertEquals(#sizes["true"], 3) -- 2 MiB, 2 MiB and what is left of 7
+  lu.assertTrue(sizes["true"][1] >= 2 << 20 and sizes["true"][2] < 3 << 20)
+end
+
 function T:test_an_extract_that_fails_at_its_end_leaves_nothing_published()
   self.src:exec "INSERT INTO broken VALUES (1)"
   self:flow {}

@@ -317,10 +317,31 @@ end
 
 TestObjects = {}
 
-function TestObjects.test_completed_objects_are_told_while_a_job_writes()
-  local dir = ("%s/tmp/stream-%d"):format(os.getenv "TM_BUILD", signal.mono())
-  assert(os.execute("mkdir -p " .. dir))
-  local store <close> = oss.open("file://" .. dir)
+function TestObjects:setUp()
+  self.dir = ("%s/tmp/stream-%d"):format(os.getenv "TM_BUILD", signal.mono())
+  assert(os.execute("mkdir -p " .. self.dir))
+end
+
+function TestObjects:tearDown() os.execute("rm -rf " .. self.dir) end
+
+function TestObjects:test_the_first_ones_may_be_smaller()
+  local store <close> = oss.open("file://" .. self.dir)
+  for preamble, sizes in pairs { [""] = { 5, 5, 10, 20, 40, 40, 30 }, ["head\n"] = { 10, 10, 20, 40, 40, 40, 25 } } do
+    local chain <close> = stream.chain()
+    local sink <close> = store:objects { prefix = "f" .. #preamble, object_bytes = 40, first_bytes = 5,
+      preamble = preamble }
+    local job <close> = stream.start(chain:source(), sink)
+    for _ = 1, 30 do chain:give(stream.bytes("12345", 1)) end
+    chain:finish()
+    job:join()
+    local got = {}
+    for i, object in ipairs(sink:objects()) do got[i] = object.bytes end
+    lu.assertEquals(got, sizes)
+  end
+end
+
+function TestObjects:test_completed_objects_are_told_while_a_job_writes()
+  local store <close> = oss.open("file://" .. self.dir)
   local chain <close> = stream.chain()
   local sink <close> = store:objects { prefix = "a-", object_bytes = 10 }
   local job <close> = stream.start(chain:source(), sink)
@@ -336,7 +357,6 @@ function TestObjects.test_completed_objects_are_told_while_a_job_writes()
   job:join()
   lu.assertEquals(#sink:objects(), 4)
   lu.assertEquals(sink:objects(3)[1].key, "a-00004")
-  os.execute("rm -rf " .. dir)
 end
 
 os.exit(lu.LuaUnit.run())
