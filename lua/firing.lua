@@ -47,46 +47,49 @@ function firing.paused_reason(flow)
     flow.pause_reason and ": " .. flow.pause_reason or "")
 end
 
--- What a due slot is, until when the slots behind it are the same, and why.
+-- Why slots that the scheduler came late to are what they are: a text for each.
+local function late_reason(now, tail)
+  return function(at) return ("the scheduler came %s late%s"):format(ago(now, at), tail) end
+end
+
+-- What a due slot is, until when the slots behind it are the same, and why: of each slot.
 local function classify(flow, slot, now, grace)
-  if flow.paused_at then return "skipped", now, firing.paused_reason(flow) end
+  if flow.paused_at then
+    local reason = firing.paused_reason(flow)
+    return "skipped", now, function() return reason end
+  end
   local late = now - grace - 1
-  if slot > late then return "due", now end
+  if slot > late then return "due", now, function() end end
   local missed = flow.policy.missed or {}
   local policy = missed.policy or "skip"
-  if policy == "skip" then
-    return "missed", late, ("the scheduler came %s late; missed is \"skip\""):format(ago(now, slot))
-  end
+  if policy == "skip" then return "missed", late, late_reason(now, "; missed is \"skip\"") end
   local outside = missed.window_s and math.min(late, now - math.floor(missed.window_s * 1000) - 1)
   if outside and slot <= outside then
-    return "missed", outside, ("the scheduler came %s late, the window of missed is %s"):format(ago(now, slot),
-      units.show_duration(missed.window_s))
+    return "missed", outside, late_reason(now, ", the window of missed is " .. units.show_duration(missed.window_s))
   end
-  if policy == "latest" then
-    return "superseded", late, ("the scheduler came %s late; missed is \"latest\""):format(ago(now, slot))
-  end
-  return "catch_up", late, ("the scheduler came %s late; missed is \"all\""):format(ago(now, slot))
+  if policy == "latest" then return "superseded", late, late_reason(now, "; missed is \"latest\"") end
+  return "catch_up", late, late_reason(now, "; missed is \"all\"")
 end
 
 local function add(entries, state, first, last, count, reason)
   entries[#entries + 1] = { state = state, first = first, at = last, count = count, reason = reason }
 end
 
-local function add_all(entries, state, times, from, to, reason)
+local function add_all(entries, state, times, from, to, reason_of)
   if to - from + 1 > ROWS then
-    add(entries, state, times[from], times[to], to - from + 1, reason)
+    add(entries, state, times[from], times[to], to - from + 1, reason_of(times[from]))
   else
-    for i = from, to do add(entries, state, times[i], times[i], 1, reason) end
+    for i = from, to do add(entries, state, times[i], times[i], 1, reason_of(times[i])) end
   end
 end
 
 -- The times of one class; the cursor behind them.
 local function take(entries, flow, cursor, now, grace, slot)
-  local state, bound, reason = classify(flow, slot, now, grace)
+  local state, bound, reason_of = classify(flow, slot, now, grace)
   local runs = state == "due" or state == "catch_up"
   local times = calendar.between(flow.schedule, cursor + 1, bound, runs and RUNS - #entries or WALK)
   if runs then
-    for _, at in ipairs(times) do add(entries, state, at, at, 1, reason) end
+    for _, at in ipairs(times) do add(entries, state, at, at, 1, reason_of(at)) end
     return times[#times]
   end
   local last = #times
@@ -94,10 +97,10 @@ local function take(entries, flow, cursor, now, grace, slot)
     local newer = calendar.next(flow.schedule, times[last])[1]
     if not newer or newer > now then last = last - 1 end
   end
-  add_all(entries, state, times, 1, last, reason)
+  add_all(entries, state, times, 1, last, reason_of)
   if last < #times then
     add(entries, "catch_up", times[#times], times[#times], 1,
-      ("the newest of those missed: the scheduler came %s late; missed is \"latest\""):format(ago(now, times[#times])))
+      "the newest of those missed: " .. reason_of(times[#times]))
   end
   return times[#times]
 end
@@ -130,7 +133,7 @@ end
 function firing.settle(flow, now, state, reason)
   local entries, cursor = {}, flow.cursor_at
   local times = calendar.between(flow.schedule, cursor + 1, now, WALK)
-  add_all(entries, state, times, 1, #times, reason)
+  add_all(entries, state, times, 1, #times, function() return reason end)
   cursor = times[#times] or cursor
   return { entries = entries, cursor = cursor, next_at = calendar.next(flow.schedule, cursor)[1] }
 end

@@ -51,6 +51,7 @@ function TestFiring.test_skip_records_what_was_missed()
   local plan = firing.decide(hourly(NOON - 4 * HOUR, { policy = "skip" }), NOON)
   lu.assertEquals(shown(plan), "09:00 missed, 10:00 missed, 11:00 missed, 12:00 due")
   lu.assertStrContains(plan.entries[1].reason, "came 3h 00m late")
+  lu.assertStrContains(plan.entries[3].reason, "came 1h 00m late")
 end
 
 function TestFiring.test_latest_runs_the_newest_of_those_missed()
