@@ -83,6 +83,21 @@ static int wait_for_writer(void *arg, int tries)
   return 1;
 }
 
+/* Of two that turn a new file into one with a log at the same time SQLite refuses one, without
+** asking the handler: whoever waits there could wait for ever. Here nothing is held yet. */
+static bool configure(struct tm_sqlite *db, struct tm_error *err)
+{
+  const char *settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
+                         "PRAGMA foreign_keys = ON";
+  int64_t until = tm_clock_deadline(db->busy_ms);
+  while (!tm_sqlite_exec(db, settings, err)) {
+    if ((sqlite3_errcode(db->db) & 0xff) != SQLITE_BUSY || tm_clock_left(until) == 0)
+      return false;
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  }
+  return true;
+}
+
 struct tm_sqlite *tm_sqlite_open(const char *path, int busy_ms, struct tm_error *err)
 {
   struct tm_sqlite *db = calloc(1, sizeof *db);
@@ -103,9 +118,7 @@ struct tm_sqlite *tm_sqlite_open(const char *path, int busy_ms, struct tm_error 
   sqlite3_extended_result_codes(db->db, 1);
   db->busy_ms = busy_ms;
   sqlite3_busy_handler(db->db, wait_for_writer, db);
-  const char *settings = "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
-                         "PRAGMA foreign_keys = ON";
-  if (!tm_sqlite_exec(db, settings, err)) {
+  if (!configure(db, err)) {
     tm_error_prefix(err, "%s", path);
     tm_sqlite_close(db);
     return NULL;

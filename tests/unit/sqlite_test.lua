@@ -23,6 +23,29 @@ function TestSqlite:tearDown()
   for _, suffix in ipairs { "", "-wal", "-shm" } do os.remove(self.path .. suffix) end
 end
 
+function TestSqlite:test_many_make_the_same_file_at_once()
+  local script = self.path .. ".lua"
+  local f <close> = assert(io.open(script, "w"))
+  f:write [[
+    for n = 1, 150 do
+      local db <close> = require "tidemill.sqlite".open(("%s.%d"):format(arg[1], n), 60000)
+    end]]
+  f:close()
+  local children = {}
+  for i = 1, 4 do
+    children[i] = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.path }, stderr = "pipe" }
+  end
+  for _, child in ipairs(children) do
+    local said = {}
+    for bytes in function() return child:read(2, 60) end do said[#said + 1] = bytes end
+    lu.assertEquals({ child:wait(60).code, table.concat(said) }, { 0, "" })
+  end
+  os.remove(script)
+  for n = 1, 150 do
+    for _, suffix in ipairs { "", "-wal", "-shm" } do os.remove(("%s.%d%s"):format(self.path, n, suffix)) end
+  end
+end
+
 function TestSqlite:test_values_keep_their_types()
   local values = { 1, math.mininteger, math.maxinteger, 0.5, "text", "a\0b", "", "é" }
   for i, v in ipairs(values) do self.db:exec("INSERT INTO t VALUES (?, ?)", "k" .. i, v) end
