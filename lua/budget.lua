@@ -7,6 +7,7 @@
 --- compressor chunks. Each gets at least what it cannot work without and at most what helps.
 
 local errors = require "tidemill.errors"
+local text = require "tidemill.text"
 
 local budget = {}
 
@@ -48,10 +49,9 @@ local function megabytes(bytes) return ("%dM"):format((bytes + MIB - 1) // MIB) 
 
 local function refuse(total, jobs, needed)
   local fit = math.max(total - PROCESS, 0) * jobs // (needed - PROCESS)
-  error(errors.new("usage", ("%s of memory are too little for %d job%s at once")
-    :format(megabytes(total), jobs, jobs == 1 and "" or "s"), {
-      hint = fit >= 1 and ("--memory %s would do, or jobs = %d"):format(megabytes(needed), fit)
-        or ("--memory %s would do"):format(megabytes(needed)) }), 0)
+  errors.usage(("%s of memory are too little for %s at once"):format(megabytes(total), text.count(jobs, "job")),
+    fit >= 1 and ("--memory %s would do, or jobs = %d"):format(megabytes(needed), fit)
+      or ("--memory %s would do"):format(megabytes(needed)))
 end
 
 local function clamp(value, least, most) return math.max(least, math.min(value, most)) end
