@@ -76,7 +76,8 @@ end
 function shape.new(spec, columns, followed)
   local format = copy.format_of(spec)
   local self = setmetatable({ spec = spec, format = format, columns = columns_out(spec, columns),
-    read = titles_of(columns), followed = followed, suffix = EXTENSION[format.format] .. SUFFIX[format.compress] }, Shape)
+    read = titles_of(columns), followed = followed,
+    suffix = EXTENSION[format.format] .. SUFFIX[format.compress] }, Shape)
   check_names(self.columns)
   self.hash = hash.new(spec, format, columns)
   self.options = copy.options(spec.map and { format = "text" } or format)
