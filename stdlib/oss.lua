@@ -278,6 +278,11 @@ local Objects = {}
 ---@return { key: string, rows: integer, bytes: integer, raw_bytes: integer, crc64: string, etag: string }[]
 function Objects:objects(after) end
 
+--- A descriptor for `stream.wait`: it can be read while an object is completed that `objects` did not give.
+--- Nil with a `count`, whose objects are all completed at the end.
+---@return integer?
+function Objects:fd() end
+
 --- Deletes, after finish, what was completed, as an abort does before it; also on Ctrl-C. What cannot
 --- be deleted within some seconds stays.
 function Objects:remove() end

@@ -80,6 +80,8 @@ local function start(self, worker, source, job)
   parts[#parts + 1] = worker.sink
   worker.source, worker.job = source, stream.start(table.unpack(parts))
   watch(self, worker, worker.job)
+  worker.fd = work.ctx.followed and worker.sink:fd() or nil
+  if worker.fd then watch(self, worker, worker.fd) end -- a load waits for each object
 end
 
 -- A stream for one range, or one that takes many.
@@ -127,6 +129,7 @@ end
 -- A stream that has ended; raises what went wrong.
 local function finish(self, worker)
   forget(self, worker.job)
+  forget(self, worker.fd)
   local stats = worker.job:join()
   self.rows, self.bytes = self.rows + stats.rows_in, self.bytes + stats.bytes_in
   worker.job:close()
@@ -165,7 +168,7 @@ local function loop(self)
   while #self.waited > 0 do
     for _, ready in ipairs(stream.wait(self.waited, TICK)) do
       local worker = self.owner[ready]
-      if ready == worker.job then finish(self, worker) else feed(self, worker) end
+      if ready == worker.job then finish(self, worker) elseif ready == worker.chain then feed(self, worker) end
     end
     for _, worker in ipairs(self) do
       if worker.job then tell(self, worker, false) end

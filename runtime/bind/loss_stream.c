@@ -154,6 +154,17 @@ static int objects_list(lua_State *L)
   return 1;
 }
 
+/* fd(): can be read while there is one that objects() did not give; nil: never. */
+static int objects_fd(lua_State *L)
+{
+  luaL_checkudata(L, 1, OBJECTS);
+  int fd = tm_oss_objects_fd(tm_lua_peeksink(L, 1));
+  if (fd < 0)
+    return 0;
+  lua_pushinteger(L, fd);
+  return 1;
+}
+
 /* remove(): deletes them again; after finish. */
 static int objects_remove(lua_State *L)
 {
@@ -168,6 +179,7 @@ static int objects_another(lua_State *L);
 
 static const luaL_Reg objects_methods[] = {{"objects", objects_list},
                                            {"another", objects_another},
+                                           {"fd", objects_fd},
                                            {"remove", objects_remove},
                                            {NULL, NULL}};
 

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -57,8 +59,10 @@ struct objects {
 
   pthread_mutex_t
       lock; /* guards where list and held are, completed, what of an object its
-                          ** completion tells, and the two writers against cancel */
+                          ** completion tells, the descriptor, and the two writers
+                          ** against cancel */
   size_t completed;
+  int fd;                 /* an eventfd; -1 until it is asked for */
   struct tm_sink *writer; /* of the object being filled, or NULL */
   struct tm_sink *finishing;
   bool canceled;
@@ -191,6 +195,8 @@ static void note_finished(struct objects *o, struct tm_sink *writer, size_t inde
     memcpy(object->etag, w.etag, sizeof w.etag);
   }
   o->completed++;
+  if (o->fd >= 0)
+    eventfd_write(o->fd, 1);
   pthread_mutex_unlock(&o->lock);
 }
 
@@ -391,6 +397,8 @@ static void objects_close(struct tm_sink *self)
   tm_oss_put_opts_free(&o->opts.writer.put);
   tm_oss_budget_free(o->budget);
   tm_oss_budget_free(o->hold_budget);
+  if (o->fd >= 0)
+    close(o->fd);
   pthread_mutex_destroy(&o->lock);
   free(o);
 }
@@ -454,6 +462,7 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
   }
   o->base.ops = &ops;
   o->store = store;
+  o->fd = -1;
   pthread_mutex_init(&o->lock, NULL);
   if (init(o, opts, err))
     return &o->base;
@@ -469,10 +478,26 @@ bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
     return false;
   pthread_mutex_lock(&o->lock);
   bool there = index < o->completed;
+  eventfd_t news;
   if (there)
     *object = o->list[index];
+  else if (o->fd >= 0)
+    eventfd_read(o->fd, &news);
   pthread_mutex_unlock(&o->lock);
   return there;
+}
+
+int tm_oss_objects_fd(struct tm_sink *objects)
+{
+  struct objects *o = (struct objects *)objects;
+  if (objects->ops != &ops)
+    return -1;
+  pthread_mutex_lock(&o->lock);
+  if (o->fd < 0)
+    o->fd = eventfd(o->completed > 0, EFD_CLOEXEC | EFD_NONBLOCK);
+  int fd = o->fd;
+  pthread_mutex_unlock(&o->lock);
+  return fd;
 }
 
 void tm_oss_objects_remove(struct tm_sink *objects)

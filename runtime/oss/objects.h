@@ -54,6 +54,10 @@ struct tm_sink *tm_oss_objects_open(struct tm_oss *store,
 bool tm_oss_objects_get(struct tm_sink *objects, size_t index,
                         struct tm_oss_object *object);
 
+/* A descriptor of the sink's that can be read while an object is completed that tm_oss_objects_get
+** was not yet asked behind. -1: it is no such sink, or there is no descriptor left. */
+int tm_oss_objects_fd(struct tm_sink *objects);
+
 /* Deletes what a finished sink completed, as an abort does before: best effort, in bounded
 ** time, also after an interrupt. */
 void tm_oss_objects_remove(struct tm_sink *objects);

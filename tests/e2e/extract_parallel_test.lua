@@ -394,8 +394,11 @@ function TestFailures.test_a_session_that_is_lost_ends_the_attempt()
       SELECT pg_terminate_backend(max(pid)) FROM pg_stat_activity WHERE datname = current_database()
         AND application_name LIKE 'tidemill lab/%'
         AND pid <> pg_backend_pid() $$]]
-  assert_refused('table = "t", where = "id <> 30000 OR kill_one() IS NOT NULL", ' .. PAGES, "57P01",
-    "the snapshot goes with its sessions")
+  local m, r = extract('table = "t", where = "id <> 30000 OR kill_one() IS NOT NULL", ' .. PAGES)
+  lu.assertNil(m)
+  -- The server's last words are lost where it hangs up on a question.
+  lu.assertTrue((r.all:find "57P01" or r.all:find "server closed the connection") ~= nil, r.all)
+  lu.assertStrContains(r.all, "the snapshot goes with its sessions")
   nothing_left()
 end
 
@@ -409,7 +412,7 @@ function TestFailures.test_a_snapshot_that_grows_too_old_ends_the_attempt()
 end
 
 function TestFailures.test_a_signal_cancels_all_sessions_at_once()
-  db:exec [[CREATE TABLE t AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 200000) g]]
+  db:exec [[CREATE TABLE t AS SELECT g AS id, md5(g::text) AS v FROM generate_series(1, 400000) g]]
   for _, at in ipairs { 1, 6 } do
     flow_of('table = "t", where = "id % 20000 <> 0 OR pg_sleep(0.3) IS NOT NULL", ' .. PAGES)
     local run <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "t.lua" }, cwd = l.dir, env = l.env,

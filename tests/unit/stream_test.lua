@@ -348,13 +348,15 @@ function TestObjects:test_completed_objects_are_told_while_a_job_writes()
   for i = 1, 4 do chain:give(stream.bytes(tostring(i):rep(10), 1)) end
   local deadline, seen = signal.mono() + 10000, {}
   while #seen < 3 and signal.mono() < deadline do
+    lu.assertEquals(stream.wait({ sink:fd() }, 10), { sink:fd() })
     for _, object in ipairs(sink:objects(#seen)) do seen[#seen + 1] = object.key end
-    stream.wait({}, 0.01)
   end
   lu.assertEquals(seen, { "a-00001", "a-00002", "a-00003" })
+  lu.assertEquals(stream.wait({ sink:fd() }, 0.01), {})
   lu.assertFalse(job:done())
   chain:finish()
   job:join()
+  lu.assertEquals(stream.wait({ sink:fd() }, 10), { sink:fd() })
   lu.assertEquals(#sink:objects(), 4)
   lu.assertEquals(sink:objects(3)[1].key, "a-00004")
 end
