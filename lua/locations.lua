@@ -29,11 +29,12 @@ function locations.folder(text)
 end
 
 --- Whether both are there and name the same folder.
----@param a? string
----@param b? string
+---@param a? string|false
+---@param b? string|false
 ---@return boolean
 function locations.same(a, b)
-  return a ~= nil and b ~= nil and a:gsub("/$", "") == b:gsub("/$", "")
+  if not a or not b then return false end
+  return a:gsub("/$", "") == b:gsub("/$", "")
 end
 
 return locations

@@ -237,6 +237,13 @@ function TestTransfer.test_an_extract_that_loses_its_session_at_the_end_is_repea
   lu.assertEquals(select(2, newest()).rows, 100)
 end
 
+function TestTransfer.test_an_output_called_manifest_of_another_node_is_no_extracts()
+  l:flow("t.lua", EXTRACT:format("table = 'src'", "")
+    .. 'flow.lua "note" { run = function() return { manifest = "mine" } end },'
+    .. LOAD:format("dst", "pipeline = false"):gsub('after = "out"', 'after = { "out", "note" }'))
+  assert_same(l:run("run", "t.lua", "--at", "2026-03-02 04:05:06"))
+end
+
 function TestTransfer.test_connections_that_cannot_be_made_exit_with_3()
   local url = l.env.LAB_RDS
   l.env.LAB_RDS = url:gsub(":[^:@/]+@", ":wrong-secret@")
