@@ -90,7 +90,7 @@ function types.missed(value, field, report, name)
   if not policy then return nil, wants, near, rule end
   for key in pairs(value ~= rule and value or {}) do
     if key ~= 1 and key ~= "window" then
-      report(name, ("'%s' has no field '%s'"):format(name, key), suggest.hint(key, { "window" }, "fields"))
+      report(name, ("'%s' has no field '%s'"):format(name, key), suggest.hint(tostring(key), { "window" }, "fields"))
     end
   end
   local seconds = units.duration(window)

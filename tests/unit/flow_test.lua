@@ -552,6 +552,10 @@ flow.sql "a" { on = "rds", sql = "x" },]],
 missed = { "all", widow = "3d" },
 flow.sql "a" { on = "rds", sql = "x" },]],
     { 3, "'missed' has no field 'widow'", "did you mean 'window'?" } },
+  ["missed firings with a window that is not named"] = { [[
+missed = { "all", "3d" },
+flow.sql "a" { on = "rds", sql = "x" },]],
+    { 3, "'missed' has no field '2'", "fields: window" } },
   ["names of variables"] = { [[
 vars = { ["b c"] = 1 },
 flow.sql "a" { on = "rds", sql = "x" },]],
