@@ -34,8 +34,8 @@ function TestProbe:test_a_refusal_is_an_answer()
   lu.assertEquals(conn.open, 0)
 end
 
-function TestProbe:test_neither_a_cancel_nor_a_lost_connection_is()
-  for state, kind in pairs { failed = "canceled", broken = "connect" } do
+function TestProbe:test_neither_a_lost_connection_is_nor_what_passes_by_itself()
+  for kind, state in pairs { connect = "broken", canceled = "failed", timeout = "failed", server = "failed" } do
     local conn = connection(state)
     local ok, err = pcall(probe, conn, refuse(kind))
     lu.assertFalse(ok)
