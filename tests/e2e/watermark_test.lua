@@ -199,7 +199,6 @@ TestWriters = {}
 -- Writers that insert, some of them late, until they are told to end.
 local WRITER = [[
   local pg = require "pg"
-local pgtest = require "tests.support.pgtest"
   local conn = pg.connect(arg[1])
   local seed, changes = tonumber(arg[2]), arg[3] == "changes"
   math.randomseed(seed)
