@@ -10,9 +10,9 @@ local manifest = require "tidemill.manifest"
 local proc = require "proc"
 
 local ROWS = 4000
-local l = lab.new "parallel"
+local l = lab.new "load_parallel"
 local db = l:database("db", os.getenv "TM_PG")
-local lake = l:lake("lake", "lab-parallel")
+local lake = l:lake("lake", "lab-load-parallel")
 l:project()
 
 local function reset()
