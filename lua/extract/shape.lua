@@ -121,16 +121,17 @@ function Shape:object_bytes(split)
   return math.max(LEAST_OBJECT, math.min(bytes // 1, MOST_OBJECT)) // 1 | 0
 end
 
---- The options of the sink of a job.
+--- The options of the sink of a job; of an extract that may be resumed, of a range.
 ---@param place extract.Place
----@param job integer
+---@param job integer  or the number of the range
 ---@param split extract.Split
 ---@return table
 function Shape:sink(place, job, split)
+  local early = self.followed and not self.spec.object_size and job <= split.jobs -- of ranges, the first
   return {
     prefix = place.prefix .. names.stem(place.who, place.who.attempt, job), digits = names.DIGITS,
     suffix = self.suffix, object_bytes = self:object_bytes(split),
-    first_bytes = self.followed and not self.spec.object_size and FIRST_OBJECT or nil,
+    first_bytes = early and FIRST_OBJECT or nil,
     preamble = self.preamble, preamble_raw_bytes = self.preamble_raw,
   }
 end

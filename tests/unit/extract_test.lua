@@ -183,4 +183,17 @@ function TestShape.test_there_are_several_objects_as_soon_as_it_is_worth_it()
   lu.assertEquals(size(1 << 40, 2, "gzip", 100 << 20), 100)
 end
 
+function TestShape.test_only_the_first_objects_for_which_a_load_waits_are_small()
+  local place = { prefix = "p/", who = { node = "x", run = "r", attempt = 1, business = 0 } }
+  local function small(job, followed, fixed)
+    local self = setmetatable({ spec = { object_size = fixed }, format = { compress = "none" }, suffix = ".csv",
+      followed = followed }, shape.Shape)
+    return self:sink(place, job, { jobs = 2 }).first_bytes ~= nil
+  end
+  lu.assertEquals({ small(1, true), small(2, true) }, { true, true })
+  lu.assertFalse(small(3, true)) -- a later range of an extract that may be resumed
+  lu.assertFalse(small(1, nil))
+  lu.assertFalse(small(1, true, 64 << 20))
+end
+
 os.exit(lu.LuaUnit.run())
