@@ -86,6 +86,7 @@ static void check_output(void)
     return;
   fprintf(stderr, "tidemill: error: cannot write to standard output%s%s\n",
           reason != 0 ? ": " : "", reason != 0 ? strerror(reason) : "");
+  fflush(NULL); /* what a script has open and did not close */
   _exit(1);
 }
 
@@ -127,18 +128,18 @@ static void keep_freed_memory(void)
 
 int main(int argc, char **argv)
 {
+  open_standard();
+  atexit(check_output);
   if (argc == 2 && strcmp(argv[1], "--version") == 0) {
     puts("tidemill " TM_VERSION);
     return 0;
   }
   struct tm_error err;
-  open_standard();
   forbid_core_dumps();
   if (!catch_signals(&err)) {
     fprintf(stderr, "tidemill: %s\n", err.message);
     return 1;
   }
-  atexit(check_output);
   if (argc > 1 && (strcmp(argv[1], "node") == 0 || strcmp(argv[1], "exec") == 0))
     keep_freed_memory();
   if (argc > 1 && strcmp(argv[1], "ossd") == 0)

@@ -553,10 +553,21 @@ function TestRun.test_output_that_does_not_arrive_is_an_error_unless_nobody_read
   end
   lu.assertEquals(shell '"$1" help exit-codes >/dev/full; echo $? >&2',
     "tidemill: error: cannot write to standard output: No space left on device\n1\n")
+  lu.assertEquals(shell '"$1" --version >/dev/full; echo $? >&2',
+    "tidemill: error: cannot write to standard output: No space left on device\n1\n")
+  lu.assertEquals(shell '"$1" --version >&-; echo $? >&2', "0\n")
   lu.assertEquals(shell '"$1" help flow >/dev/full; echo $? >&2', -- more than is kept back till the end
     "tidemill: error: cannot write to standard output\n1\n")
   lu.assertEquals(shell '"$1" help exit-codes >&-; echo $? >&2', "0\n")
   lu.assertEquals(shell '{ "$1" help flow; echo $? >&2; } | head -c 1', "0\n")
+end
+
+function TestRun.test_output_that_does_not_arrive_costs_no_file_of_a_script()
+  l:write("s.lua", 'local f = io.open("kept", "w") f:write "all of it" print "said" os.exit(0)')
+  local r = proc.run { cmd = { "sh", "-c", '"$1" exec s.lua >/dev/full', "sh", BIN }, cwd = l.dir, stderr = "pipe" }
+  lu.assertEquals(r.code, 1)
+  local kept <close> = assert(io.open(l.dir .. "/kept"))
+  lu.assertEquals(kept:read "a", "all of it")
 end
 
 function TestRun.test_messages_are_one_line_and_name_the_line_of_the_flow()
