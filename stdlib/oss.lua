@@ -255,8 +255,8 @@ function Writer:result() end
 ---@field object_bytes? integer  size at which the next object is begun (default 128 MiB)
 ---@field first_bytes? integer   begin with an object of so many; the next has what all before it have,
 ---until that is object_bytes (default: all are of one size)
----@field count? integer         instead of both: so many objects, 1 to 256, over which rows are dealt evenly. All of them
----are there after finish and none before, those without rows too; each has the writer's options to itself
+---@field count? integer         instead of both: so many objects, 1 to 256, over which rows are dealt evenly. All of
+---them are there after finish and none before, those without rows too; each has the writer's options to itself
 ---@field preamble? string       bytes at the start of each object: a header line, compressed if
 ---the rest is
 ---@field preamble_raw_bytes? integer  its size before compression (default: its size)
