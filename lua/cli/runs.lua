@@ -32,7 +32,7 @@ end
 
 local function backfill_id(store, word)
   local found = store:find_backfill(word)
-  return found and found.id or error(errors.new("not_found", ("there is no backfill '%s'"):format(word)), 0)
+  return found and found.id or errors.raise("not_found", ("there is no backfill '%s'"):format(word))
 end
 
 -- Every zone's date lies within 14 hours before and 12 behind that of UTC.
