@@ -73,7 +73,7 @@ end
 ---@class tidemill.BudgetWant
 ---@field writers? integer  streams into a store at once
 ---@field readers? integer  streams out of a store at once
----@field ahead? integer    readers beside those that are opened ahead
+---@field ahead? integer    further ones that are opened ahead, and read from when one of these has ended
 ---@field zips? integer     compressors at once
 ---@field unzips? integer   decompressors at once
 ---@field cores? integer    that compressors share (default 2)

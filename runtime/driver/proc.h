@@ -57,7 +57,8 @@ void tm_proc_close(struct tm_proc *p);
 
 pid_t tm_proc_pid(const struct tm_proc *p);
 
-/* Closes our end of the child's descriptor `fd`: the child reads the end of its input, or gets SIGPIPE. */
+/* Closes our end of the child's descriptor `fd`: the child reads the end of its input, or gets
+** SIGPIPE. */
 void tm_proc_close_fd(struct tm_proc *p, int fd);
 
 enum { TM_PROC_TIMEOUT = -2 };

@@ -260,6 +260,7 @@ static bool roll(struct objects *o, struct tm_error *err)
   return ok;
 }
 
+/* Whether the object being filled has its size (objects.h, first_bytes). */
 static bool is_full(const struct objects *o)
 {
   uint64_t bytes = o->list[o->count - 1].bytes, before = o->bytes - bytes;

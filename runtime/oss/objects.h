@@ -3,9 +3,9 @@
 **
 ** A slab holds whole rows and, when compressed, a whole gzip member or zstd frame, so every
 ** object can be read alone. The next object is begun when the current one has reached
-** object_bytes; it fills while the one before is being completed. With `first_bytes` the first
-** ones are smaller, for somebody who waits for them. An abort removes the
-** objects already completed as well (best effort, bounded time).
+** object_bytes; it fills while the one before is being completed. With `first_bytes` the
+** first ones are smaller, for somebody who waits for them. An abort removes the objects
+** already completed as well (best effort, bounded time).
 ** With `hold` no object is completed: finish leaves them uploaded but not visible, and
 ** tm_oss_objects_held hands them over.
 */
@@ -19,8 +19,9 @@ struct tm_oss_objects_opts { /* NULL and zero mean the default */
   const char *suffix;        /* "" */
   int digits;                /* 5; numbers count from 1 and may outgrow it */
   int64_t object_bytes;      /* 128 MiB */
-  int64_t first_bytes;  /* 0: none; else objects begin so small, and the next has what
-                                all before have, until that is object_bytes */
+  /* The first object has so many bytes, each next one what all before it have, until that
+  ** is object_bytes; 0: all have object_bytes. */
+  int64_t first_bytes;
   const void *preamble; /* put at the start of each object: a header line */
   size_t preamble_bytes;
   int64_t preamble_raw_bytes; /* what it was before compression; 0: preamble_bytes */
