@@ -89,8 +89,8 @@ end
 function TestRead.test_many_small_objects_are_on_their_way_together()
   put_small("small/", 96)
   local t = table_on("adbpg", { dir = "small/" })
-  relay:tell "delay 60"
-  -- One after the other they would take 96 * 60 ms.
+  relay:tell "delay 300"
+  -- One after the other they would take 96 * 300 ms, longer than `within` allows.
   within(3, function() lu.assertEquals(f.conn:one("SELECT sum(n) AS n FROM " .. t).n, 96 * 97 // 2) end)
   lu.assertEquals(requests().get, 96)
 end

@@ -183,7 +183,7 @@ local function make_sink(store)
 end
 
 -- More rows than any of these tests waits for, but an end, should one fail.
-local LONG = "INSERT INTO %s SELECT g, repeat(md5(g::text), 30) FROM (SELECT generate_series(1, 2000000) AS g) x"
+local LONG = "INSERT INTO %s SELECT g, repeat(md5(g::text), 30) FROM (SELECT generate_series(1, 20000000) AS g) x" -- 19 GB
 
 -- What a failed statement must not leave behind: threads, descriptors, uploads, objects.
 local function at_rest(pid, fds)

@@ -425,7 +425,7 @@ function T:test_the_terminal_waits_only_so_long()
   self.lab:write("f.lua", flow_text("slow", 'on_failure = { webhook = "alerts" }', FAILS))
   local before = signal.mono()
   local r = self.lab:run("run", "f.lua", "--hooks")
-  lu.assertTrue(signal.mono() - before < 10000 * patience)
+  lu.assertTrue(signal.mono() - before < 25000) -- not the 30 s that a webhook may take
   lu.assertEquals(r.code, 1)
   lu.assertStrContains(r.err, "could not be sent yet")
   local store <close> = self:store()

@@ -115,7 +115,7 @@ end
 
 function TestHttpd:test_many_silent_connections_do_not_last()
   local holder <close> = proc.spawn { cmd = { "bash", "-c",
-    [[for i in $(seq 100); do exec {fd}<>/dev/tcp/127.0.0.1/$1; printf 'GET / HT' >&$fd; done 2>/dev/null; echo held; sleep 60]],
+    [[for i in $(seq 100); do exec {fd}<>/dev/tcp/127.0.0.1/$1; printf 'GET / HT' >&$fd; done 2>/dev/null; echo held; sleep 600]],
     "hold", tostring(self.port) }, stdout = "pipe" }
   lu.assertStrContains(holder:read(1, 60), "held")
   -- The idle limit of 10 s frees their places.

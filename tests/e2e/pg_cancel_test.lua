@@ -27,7 +27,8 @@ local function spawn(body)
   return proc.spawn { cmd = { os.getenv "TM_BIN", "exec", path }, env = { URI = URI }, stderr = "pipe" }
 end
 
--- Starts the script, waits until `mark` runs at the server, interrupts, and looks.
+-- Starts the script, waits until `mark` runs at the server, interrupts, and looks. What is interrupted would
+-- not end by itself for long.
 local function interrupt(mark, body)
   local child <close> = spawn(body)
   lu.assertTrue(eventually(10, function() return active(mark) > 0 end), "the statement did not start")
@@ -39,11 +40,11 @@ end
 TestInterrupt = {}
 
 function TestInterrupt.test_a_statement()
-  interrupt("mark_exec", "c:exec 'SELECT pg_sleep(60) /* mark_exec */'")
+  interrupt("mark_exec", "c:exec 'SELECT pg_sleep(600) /* mark_exec */'")
 end
 
 function TestInterrupt.test_a_statement_with_parameters()
-  interrupt("mark_query", "c:query('SELECT pg_sleep($1) /* mark_query */', 60)")
+  interrupt("mark_query", "c:query('SELECT pg_sleep($1) /* mark_query */', 600)")
 end
 
 -- The request often overtakes the statement, and a server that has not begun it does nothing.
@@ -51,7 +52,7 @@ function TestInterrupt.test_a_statement_that_is_cancelled_as_it_is_sent()
   local conn <close> = pg.connect(URI)
   for _ = 1, 150 do
     conn:cancel()
-    fails("canceled", conn.query, conn, "SELECT pg_sleep(60) /* mark_sent */")
+    fails("canceled", conn.query, conn, "SELECT pg_sleep(600) /* mark_sent */")
     lu.assertEquals(conn:state(), "idle")
   end
   lu.assertEquals(active "mark_sent", 0)
@@ -65,7 +66,7 @@ function TestInterrupt.test_a_transaction()
   interrupt("mark_tx", [[
     c:exec "CREATE TABLE IF NOT EXISTS leftover (a int)"
     local tx <close> = c:transaction()
-    c:exec "INSERT INTO leftover VALUES (1); SELECT pg_sleep(60) /* mark_tx */"]])
+    c:exec "INSERT INTO leftover VALUES (1); SELECT pg_sleep(600) /* mark_tx */"]])
   lu.assertEquals(admin:value "SELECT count(*) FROM leftover", 0)
 end
 
@@ -76,7 +77,7 @@ end
 
 function TestInterrupt.test_a_copy_out_that_is_silent()
   interrupt("mark_silent", [[
-    stream.pump(c:copy_out "COPY (SELECT pg_sleep(60) /* mark_silent */) TO STDOUT", stream.discard())]])
+    stream.pump(c:copy_out "COPY (SELECT pg_sleep(600) /* mark_silent */) TO STDOUT", stream.discard())]])
 end
 
 function TestInterrupt.test_a_copy_in_loads_nothing()
@@ -103,7 +104,7 @@ function TestInterrupt.test_a_copy_in_that_waits_for_a_lock()
 end
 
 function TestInterrupt.test_waiting_for_a_notification()
-  interrupt("LISTEN", "c:listen 'x' c:exec 'BEGIN; LISTEN y' c:wait_notify(60)")
+  interrupt("LISTEN", "c:listen 'x' c:exec 'BEGIN; LISTEN y' c:wait_notify(600)")
 end
 
 TestHang = {}
@@ -124,7 +125,7 @@ function TestHang.test_a_stopped_server_process_times_out_and_is_dropped()
 end
 
 function TestHang.test_an_interrupt_gets_through_when_all_of_the_server_hangs()
-  local child <close> = spawn "io.stderr:write(c:pid(), '\\n') c:exec 'SELECT pg_sleep(60) /* mark_hang */'"
+  local child <close> = spawn "io.stderr:write(c:pid(), '\\n') c:exec 'SELECT pg_sleep(600) /* mark_hang */'"
   lu.assertTrue(eventually(10, function() return active "mark_hang" > 0 end))
   local backend = tonumber(child:read(2, 60):match "%d+")
   local postmaster = server.pid
