@@ -99,7 +99,7 @@ local function flow_changes(a, b)
   if not same(a.schedule, b.schedule) then
     add(list, "schedule", calendar.describe(a.schedule, a.timezone), calendar.describe(b.schedule, b.timezone))
     local last = list[#list]
-    if last.old and last.old == last.new then last.old, last.new = nil, nil end -- its period, say
+    if last.old and last.old == last.new then last.old, last.new = nil, nil end -- its zone, say
   end
   for _, field in ipairs(FLOW_FIELDS) do
     if not same(a[field], b[field]) then add(list, (field:gsub("_s$", "")), a[field], b[field]) end
