@@ -119,7 +119,7 @@ local function commit(tx)
   local ok, raised = pcall(tx.commit, tx)
   if ok then return end
   if not errors.is(raised) or raised.kind ~= "in_doubt" then error(raised, 0) end
-  errors.raise("io", "a session that held the snapshot was lost", nil, raised)
+  errors.raise("io", "a session that held the snapshot was lost", "the next attempt takes another snapshot", raised)
 end
 
 --- Ends the transactions. Raises if one of the sessions is gone.
