@@ -125,6 +125,20 @@ local function is_lost(self)
   return state == nil or state == "broken" or state == "closed"
 end
 
+-- Whether a signal broke it off that the runner will look at, and that does not end this
+-- process. (The count of signals stays; only the wait that was broken off is forgotten.)
+local function was_interrupted(err)
+  if type(err) ~= "table" or err.kind ~= "canceled" or not signal.deferred() then return false end
+  signal.take()
+  return true
+end
+
+-- Waits; raises if the process is to end.
+local function rest(seconds)
+  local ok, err = pcall(proc.poll, {}, seconds)
+  if not ok and not was_interrupted(err) then error(err, 0) end
+end
+
 -- The connection, made again if it was lost.
 local function connected(self)
   if not is_lost(self) then return self.conn end
@@ -136,14 +150,15 @@ local function connected(self)
       self.conn = result
       return result
     end
-    if type(result) ~= "table" or not PASSING[result.kind] or signal.mono() >= deadline then
+    local passes = was_interrupted(result) or type(result) == "table" and PASSING[result.kind]
+    if not passes or signal.mono() >= deadline then
       if type(result) == "table" and result.message then
         result.message = "the state store: " .. result.message
       end
       self.gave_up = result
       error(result, 0)
     end
-    proc.poll({}, pause) -- raises if the process is to end
+    rest(pause)
     pause = math.min(pause * 2, 2)
   end
 end
@@ -192,14 +207,6 @@ local function same_values(rows)
     end
   end
   return rows
-end
-
--- Whether a signal broke it off that the runner will look at, and that does not end this
--- process. (The count of signals stays; only the wait that was broken off is forgotten.)
-local function was_interrupted(err)
-  if type(err) ~= "table" or err.kind ~= "canceled" or not signal.deferred() then return false end
-  signal.take()
-  return true
 end
 
 -- Whether what failed may be done again, nothing of it having been kept.
@@ -317,7 +324,7 @@ function Face:transaction(f)
     local ok, results, repeatable = try(self, f)
     if ok then return table.unpack(results, 1, results.n) end
     if not repeatable or again == MAX_AGAIN then error(told(results), 0) end
-    if again > 1 then proc.poll({}, 0.01 * again * math.random()) end
+    if again > 1 then rest(0.01 * again * math.random()) end
   end
 end
 

@@ -179,6 +179,28 @@ function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
   lu.assertEquals({ child:wait(60).code, self:count() }, { 0, 1 })
 end
 
+function TestLost:test_nor_does_it_break_off_the_wait_for_a_server()
+  local script = TMP .. "/signal.lua"
+  local f = assert(io.open(script, "w"))
+  f:write [[
+    local signal = require "tidemill.signal"
+    local store <close> = require "tidemill.state".open(arg[1])
+    store.db.conn:close()
+    store.db.conninfo, store.db.patience_ms = arg[1]:gsub("@127.0.0.1:%d+", "@127.0.0.1:1"), 2000
+    signal.defer(true)
+    print "ready"
+    local began = signal.mono()
+    local _, raised = pcall(store.db.exec, store.db, "INSERT INTO probe VALUES (1)")
+    print(raised.kind, signal.mono() - began >= 2000, signal.take())]]
+  f:close()
+  local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.uri }, stdout = "pipe" }
+  lu.assertStrContains(child:read(1, 60), "ready")
+  proc.poll({}, 0.5)
+  child:kill "TERM"
+  lu.assertEquals(child:read(1, 60), "connect\ttrue\t1\n")
+  lu.assertEquals(child:wait(60).code, 0)
+end
+
 -- ---- a server that restarts ----
 
 TestRestart = {}
