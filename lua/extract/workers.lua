@@ -219,12 +219,14 @@ local function run(self)
   loop(self)
 end
 
-local LOST = { io = true, server = true, connect = true }
-
 -- A session that breaks takes the snapshot with it.
-local function explained(raised)
-  if errors.is(raised) and LOST[raised.kind] and not raised.hint then
-    raised.hint = "the snapshot goes with its sessions: the next attempt takes another"
+local function explained(self, raised)
+  for _, conn in ipairs(errors.is(raised) and self.work.snap.sessions or {}) do
+    if conn:state() == "broken" then
+      raised.hint = (raised.hint and raised.hint .. "; " or "")
+        .. "the snapshot goes with its sessions: the next attempt takes another"
+      break
+    end
   end
   return raised
 end
@@ -249,7 +251,7 @@ function workers.run(work)
   work.crew = self
   local ok, raised = guarded.call(work.spec.map and pump or run, self)
   close(self)
-  if not ok then error(explained(raised), 0) end
+  if not ok then error(explained(self, raised), 0) end
   return { rows = self.rows, bytes = self.bytes }
 end
 
