@@ -96,7 +96,7 @@ function TestOutage.test_past_the_lease_a_serve_ends_its_nodes_and_repeats_them(
   server("start", dir)
   eventually(function() return marks() == "a1 a2 " end, "a is repeated")
   eventually(function() return l:run("runs", "--json").out:find('"state":"success"', 1, true) end, "the run ends")
-  lu.assertEquals(s:stop(), 0)
+  lu.assertEquals(s:stop(), 0, s.text)
 end
 
 os.exit(lu.LuaUnit.run())

@@ -411,7 +411,7 @@ function TestValues.test_an_increment_that_an_index_finds_is_read_by_one_session
   fresh("id bigint PRIMARY KEY, v text", "{ column = 'id', overlap = 10 }", "jobs = 2")
   source:exec "INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, 30000) g"
   source:exec "ANALYZE t"
-  lu.assertStrContains(run().all, "30000 rows in 2 objects")
+  lu.assertStrMatches(run().all, ".*30000 rows in [2-9] objects.*")
   source:exec "INSERT INTO t VALUES (30001, 'new')"
   lu.assertStrContains(run().all, "1 row in 1 object")
   lu.assertStrContains(run().all, "0 rows in 0 objects")
