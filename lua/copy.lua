@@ -47,7 +47,7 @@ end
 
 local DECOMPRESS = { gzip = "gunzip", zstd = "unzstd" }
 
---- The stage that undoes the compression of objects; nil if they have none.
+--- The stage that undoes the compression of objects, to be closed behind its stream; nil if they have none.
 ---@param format table  of the manifest
 ---@return stream.Stage?
 function copy.unzip(format)

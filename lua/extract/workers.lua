@@ -7,6 +7,7 @@
 --- range, so that an object never holds rows of two. A map runs Lua, so its rows come in one stream, which has
 --- the thread of this loop. When one stream fails all are cancelled before any is waited for.
 
+local budget = require "tidemill.budget"
 local crash = require "tidemill.crash"
 local deal = require "tidemill.extract.deal"
 local errors = require "tidemill.errors"
@@ -42,7 +43,7 @@ local PING_MS = 10000 -- an idle session is asked so often whether it is still t
 ---@field crew? extract.Crew
 
 ---@class extract.Crew
----@field [integer] table  its workers: number, conn, sink, job, chain, range, told, busy
+---@field [integer] table  its workers: number, conn, sink, stages, job, chain, range, told, busy
 ---@field rows integer     read so far, of streams that have ended
 ---@field bytes integer    the same, as the server sent them
 
@@ -76,8 +77,10 @@ end
 local function start(self, worker, source, job)
   local work = self.work
   worker.sink, worker.told = sink_of(work, job), 0
-  local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
+  worker.stages = work.shape:stages(work.share, work.pace)
+  local parts = { source, table.unpack(worker.stages) }
   parts[#parts + 1] = worker.sink
+  parts[#parts + 1] = { queue = budget.QUEUE }
   worker.source, worker.job = source, stream.start(table.unpack(parts))
   watch(self, worker, worker.job)
   worker.fd = work.ctx.followed and worker.sink:fd() or nil
@@ -136,7 +139,10 @@ local function finish(self, worker)
   worker.job = nil
   worker.source:close()
   tell(self, worker, true)
-  if self.work.spec.resume then worker.sink:close() end -- else `take_back` may want it
+  if self.work.spec.resume then
+    worker.sink:close() -- else `take_back` may want it
+    for _, stage in ipairs(worker.stages) do stage:close() end
+  end
   if worker.chain then return worker.chain:close() end
   crash.point "extract.range.after"
   start_range(self, worker)
@@ -201,7 +207,7 @@ local function pump(self)
   self[1], worker.sink = worker, sink
   local parts = { source, table.unpack(work.shape:stages(work.share, work.pace)) }
   parts[#parts + 1] = sink
-  parts[#parts + 1] = { progress = function(stats)
+  parts[#parts + 1] = { queue = budget.QUEUE, progress = function(stats)
     tell(self, worker, false)
     work.snap:check_age()
     work.ctx:progress { rows = stats.rows_out, bytes = stats.bytes_in }

@@ -48,9 +48,11 @@ local function move(work, conn, sql, one)
   local from <close> = src:reader(one, work.share)
   local to <close> = conn:copy_in(sql)
   local tap = work.verify and work.verify:tap()
-  local parts = { from, copy.unzip(src.head.format) }
+  local unzip <close> = copy.unzip(src.head.format)
+  local parts = { from, unzip }
   parts[#parts + 1] = tap
   parts[#parts + 1] = to
+  parts[#parts + 1] = { queue = budget.QUEUE }
   local job <close> = stream.start(table.unpack(parts))
   work.running[one] = job
   if work.ahead then src:look_ahead(work.share) end

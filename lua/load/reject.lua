@@ -262,7 +262,7 @@ function Reject.move(work, conn, sql, one)
   for name, value in pairs(copy.codec(format)) do options[name] = value end
   local chunks <close> = stream.chunks(options)
   local from <close> = src:reader(one, work.share)
-  local unzip = copy.unzip(format)
+  local unzip <close> = copy.unzip(format)
   local job <close> = unzip and stream.start(from, unzip, chunks:sink()) or stream.start(from, chunks:sink())
   work.running[one] = job
   local load = { work = work, conn = conn, sql = sql, one = one, chunks = chunks, relation = bare_name(sql), rows = 0,
