@@ -16,19 +16,22 @@ local MIB = 1 << 20
 --- What a node's process may use unless it is told otherwise.
 budget.DEFAULT = 96 * MIB
 
--- Measured on x86-64: program, libraries, Lua and the flow. A stream: four slabs of 256 KiB in
--- each of two queues, those in hand, the buffers of libpq and libcurl.
-local PROCESS, STREAM, UNZIP = 20 * MIB, 3 * MIB, 2 * MIB
+--- Slabs between two threads of a stream: more of them are held now and then, and gain nothing.
+budget.QUEUE = 2
 
--- A part may not be smaller on S3; larger ones gain nothing, nor do ranges above 2 MiB, and what fills
--- soon makes short transfers and long ones alike.
-local PART, PARTS_IN_FLIGHT = 5 * MIB, 3
-local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 2 * MIB, 3
-local CHUNK_LEAST, CHUNK_MOST = 256 << 10, 1 * MIB
+-- Measured on x86-64: program, libraries, Lua and the flow. A stream: the slabs of 256 KiB in
+-- each of two queues, those in hand, the buffers of libpq and libcurl.
+local PROCESS, STREAM, UNZIP = 20 * MIB, 2 * MIB, 2 * MIB
+
+-- A part may not be smaller on S3. Larger parts and ranges gain nothing, nor do more of them; and what is
+-- soon full makes short transfers and long ones alike.
+local PART, PARTS_IN_FLIGHT = 5 * MIB, 2
+local RANGE_LEAST, RANGE_MOST, RANGES_IN_FLIGHT = 1 * MIB, 2 * MIB, 2
+local CHUNK_LEAST, CHUNK_MOST = 256 << 10, 512 << 10
 
 -- Chunks that a compressor with so many workers holds: in and out of each job of its ring
--- (2 * workers + 1), and four in the queue behind it.
-local function chunks(workers) return 4 * workers + 6 end
+-- (2 * workers + 1), and those in the queue behind it.
+local function chunks(workers) return 4 * workers + 2 + budget.QUEUE end
 
 ---@class tidemill.Budget
 ---@field parts table<"writer"|"reader"|"zip", table<string, integer>>  options of the streams

@@ -9,10 +9,10 @@ local function parts(megabytes, want) return budget.divide(megabytes * MIB, want
 -- What the streams of a division may hold together.
 local function held(share, want)
   local p = share.parts
-  local zip = (4 * p.zip.workers + 6) * p.zip.chunk
+  local zip = (4 * p.zip.workers + 4) * p.zip.chunk
   local ranges = (want.ahead or 0) + (want.readers or 0) * p.reader.parallel
   return (want.writers or 0) * p.writer.budget_bytes + ranges * p.reader.range_bytes
-    + (want.zips or 0) * zip + 20 * MIB + math.max(want.writers or 0, want.readers or 0) * 3 * MIB
+    + (want.zips or 0) * zip + 20 * MIB + math.max(want.writers or 0, want.readers or 0) * 2 * MIB
     + (want.unzips or 0) * 2 * MIB
 end
 
@@ -20,9 +20,9 @@ TestBudget = {}
 
 function TestBudget.test_one_stream_gets_all_that_helps_and_no_more()
   lu.assertEquals(parts(96, { writers = 1, zips = 1 }).writer,
-    { budget_bytes = 20 * MIB, part_bytes = 5 * MIB, parallel = 3 })
-  lu.assertEquals(parts(96, { writers = 1, zips = 1 }).zip, { workers = 2, chunk = MIB })
-  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 2 * MIB, parallel = 3 })
+    { budget_bytes = 15 * MIB, part_bytes = 5 * MIB, parallel = 2 })
+  lu.assertEquals(parts(96, { writers = 1, zips = 1 }).zip, { workers = 2, chunk = MIB // 2 })
+  lu.assertEquals(parts(96, { readers = 1 }).reader, { range_bytes = 2 * MIB, parallel = 2 })
   lu.assertEquals(parts(9600, { readers = 1, writers = 1 }), parts(960, { readers = 1, writers = 1 }))
 end
 
@@ -46,9 +46,9 @@ function TestBudget.test_no_division_is_more_than_the_whole()
 end
 
 function TestBudget.test_more_jobs_get_less_each()
-  local one, four, eight = parts(96, { writers = 1 }), parts(96, { writers = 4 }), parts(96, { writers = 8 })
-  lu.assertTrue(one.writer.budget_bytes > four.writer.budget_bytes)
-  lu.assertTrue(four.writer.budget_bytes > eight.writer.budget_bytes)
+  local one, six, eight = parts(96, { writers = 1 }), parts(96, { writers = 6 }), parts(96, { writers = 8 })
+  lu.assertTrue(one.writer.budget_bytes > six.writer.budget_bytes)
+  lu.assertTrue(six.writer.budget_bytes > eight.writer.budget_bytes)
   lu.assertEquals(eight.writer.part_bytes, 5 * MIB) -- S3 takes no smaller one
   lu.assertTrue(eight.writer.parallel >= 1)
 end
@@ -74,13 +74,13 @@ end
 function TestBudget.test_where_not_even_one_fits_only_memory_is_named()
   local _, raised = pcall(parts, 10, { writers = 1 })
   lu.assertEquals(raised.message, "10M of memory are too little for 1 job at once")
-  lu.assertEquals(raised.hint, "--memory 28M would do")
+  lu.assertEquals(raised.hint, "--memory 27M would do")
 end
 
 function TestBudget.test_options_that_are_there_stay()
   local share = budget.divide(nil, { writers = 1 })
   lu.assertEquals(share:give("writer", { part_bytes = 7, prefix = "a" }),
-    { part_bytes = 7, prefix = "a", budget_bytes = 20 * MIB, parallel = 3 })
+    { part_bytes = 7, prefix = "a", budget_bytes = 15 * MIB, parallel = 2 })
 end
 
 os.exit(lu.LuaUnit.run())
