@@ -42,7 +42,6 @@ end
 -- Once the store does what it should, in a new session: nothing is seen; the next writer removes all.
 local function is_clean_after_the_next_write(t, dir)
   o:restart {}
-  server:ready()
   f:connect()
   lu.assertEquals(f:hash(t), NONE)
   lu.assertEquals(f.conn:value(("SELECT count(*) FROM oss_fdw_list_file('%s')"):format(t)), 0)
@@ -67,8 +66,7 @@ function TestKill.test_before_the_first_object_is_complete()
   fdw.sleep(0.5)
   lu.assertEquals({ #f:keys "k0/", #f:uploads "k0/" }, { 0, UPLOADS })
   local xid = xid_in "k0/"
-  fdw.kill(s.pid, "KILL")
-  server:ready()
+  server:crash(s.pid)
   f:connect()
   -- An id that stands in a name is never another transaction's, though nothing else was written.
   lu.assertTrue(f.conn:value "SELECT pg_current_xact_id()::text::bigint" > xid)
@@ -80,7 +78,7 @@ function TestKill.test_between_two_objects()
   local t = uploads_in "k1/"
   local s <close> = committing("stall=2", t)
   objects("k1/", OBJECTS // 2)
-  fdw.kill(s.pid, "KILL")
+  server:crash(s.pid)
   is_clean_after_the_next_write(t, "k1/")
 end
 
@@ -89,7 +87,7 @@ function TestKill.test_when_all_are_complete_but_the_commit_is_not_recorded()
   local s <close> = committing("late=1", t)
   objects("k2/", OBJECTS)
   lu.assertEquals(f:hash(t), NONE) -- under way, so not seen
-  fdw.kill(s.pid, "KILL")
+  server:crash(s.pid)
   is_clean_after_the_next_write(t, "k2/")
 end
 
@@ -97,7 +95,7 @@ function TestKill.test_a_small_object_that_waited_in_memory()
   local t = small_in "k3/"
   local s <close> = committing("late=1", t, "one")
   objects("k3/", 1)
-  fdw.kill(s.pid, "KILL")
+  server:crash(s.pid)
   is_clean_after_the_next_write(t, "k3/")
 end
 
@@ -223,8 +221,7 @@ function TestCommit.test_a_commit_that_was_told_survives_a_crash_with_synchronou
   f:connect()
   f.conn:exec "SET synchronous_commit = off"
   f.conn:exec(("INSERT INTO %s SELECT * FROM one"):format(t))
-  fdw.kill(f.conn:pid(), "KILL")
-  server:ready()
+  server:crash(f.conn:pid())
   f:connect()
   lu.assertEquals(f:hash(t), ONE)
   f.conn:exec(("INSERT INTO %s SELECT * FROM one"):format(t))

@@ -347,8 +347,12 @@ end
 
 --- Kills one of its backends as a crash would, and waits until the server takes connections again.
 function Server:crash(pid)
+  local witness <close> = pg.connect(self.uri) -- one made before the server knows is lost
   fdw.kill(pid, "KILL")
-  fdw.sleep(0.3) -- a connection made before the server knows would be lost
+  for _ = 1, 25 do -- at most: the backend may have been gone already
+    if not pcall(witness.exec, witness, "SELECT 1") then break end
+    fdw.sleep(0.02)
+  end
   self:ready()
 end
 
