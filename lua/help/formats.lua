@@ -11,7 +11,8 @@ flow.extract writes what PostgreSQL's COPY writes, and flow.load reads it by the
     encoding            of the objects (default "UTF8")
     compress            none, gzip or zstd, with `level`
     object_size         a new object starts at about so many bytes as stored (default: by the size of the
-                        table, 8 to 64 MB; of a query 32 MB); objects end between rows
+                        table, 8 to 64 MB; of a query 32 MB; the first ones are smaller where a load takes
+                        them meanwhile); objects end between rows
 
 Objects are named after node, business time, run, attempt and job, so no attempt touches another's,
 and each attempt has a manifest of its own:
