@@ -157,10 +157,19 @@ function TestLost:test_a_server_that_does_not_come_back_is_an_error_without_secr
   pgtest.fails("auth", state.open, (self.uri:gsub("tm%-secret", "tm-wrong")))
 end
 
-function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
+-- A process that runs a script, once that has said so.
+function TestLost:ready(text)
   local script = TMP .. "/signal.lua"
-  local f = assert(io.open(script, "w"))
-  f:write [[
+  local f <close> = assert(io.open(script, "w"))
+  f:write(text)
+  f:close()
+  local child = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.uri }, stdout = "pipe" }
+  lu.assertStrContains(child:read(1, 60), "ready")
+  return child
+end
+
+function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
+  local child <close> = self:ready [[
     local signal = require "tidemill.signal"
     local store <close> = require "tidemill.state".open(arg[1])
     signal.defer(true)
@@ -170,9 +179,6 @@ function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
       store.db:query "SELECT 1 AS one FROM pg_sleep(1)"
     end)
     print(signal.take())]]
-  f:close()
-  local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.uri }, stdout = "pipe" }
-  lu.assertStrContains(child:read(1, 60), "ready")
   proc.poll({}, 0.3)
   child:kill "INT"
   lu.assertEquals(child:read(1, 60), "1\n")
@@ -180,9 +186,7 @@ function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
 end
 
 function TestLost:test_nor_does_it_break_off_the_wait_for_a_server()
-  local script = TMP .. "/signal.lua"
-  local f = assert(io.open(script, "w"))
-  f:write [[
+  local child <close> = self:ready [[
     local signal = require "tidemill.signal"
     local store <close> = require "tidemill.state".open(arg[1])
     store.db.conn:close()
@@ -192,9 +196,6 @@ function TestLost:test_nor_does_it_break_off_the_wait_for_a_server()
     local began = signal.mono()
     local _, raised = pcall(store.db.exec, store.db, "INSERT INTO probe VALUES (1)")
     print(raised.kind, signal.mono() - began >= 2000, signal.take())]]
-  f:close()
-  local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "exec", script, self.uri }, stdout = "pipe" }
-  lu.assertStrContains(child:read(1, 60), "ready")
   proc.poll({}, 0.5)
   child:kill "TERM"
   lu.assertEquals(child:read(1, 60), "connect\ttrue\t1\n")
