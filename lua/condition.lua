@@ -12,8 +12,9 @@
 --- anything else as text, byte by byte. `like` knows % and _, `matches` is a Lua pattern that
 --- may hit anywhere. Quoted text may hold ${name} too; a doubled quote in it is one quote. A
 --- variable that stands alone is true or false by its value: `success`, `true`, `t`, `yes`, `on`
---- and numbers but 0 are true, `failed`, `skipped`, `canceled`, `false`, `f`, `no`, `off`, 0 and
---- nothing are false.
+--- and numbers but 0 are true; `failed`, `skipped`, `canceled`, the states of a node that is not
+--- over (`waiting`, `running`, `polling`, `retrying`, `lost`), `false`, `f`, `no`, `off`, 0 and nothing are
+--- false.
 
 local errors = require "tidemill.errors"
 local references = require "tidemill.references"
@@ -297,7 +298,8 @@ local function compare(a, b)
 end
 
 local TRUTH = { success = true, ["true"] = true, t = true, yes = true, y = true, on = true,
-  failed = false, skipped = false, canceled = false, ["false"] = false, f = false, no = false, n = false, off = false,
+  failed = false, skipped = false, canceled = false,
+  waiting = false, running = false, polling = false, retrying = false, lost = false, ["false"] = false, f = false, no = false, n = false, off = false,
   [""] = false }
 
 local function truth(value)

@@ -108,4 +108,6 @@ values are an error. The text is taken apart before values are put in, so no val
 what it means. What a condition said, and of what values, is in `tidemill why RUN`.
 
 `${node.status}` is success, failed, skipped or canceled, `${node.error}` the message of a failure.
+Behind one_success and one_failed the other nodes may not be over: then it is waiting, running,
+polling, retrying or lost, all of them false.
 ]]

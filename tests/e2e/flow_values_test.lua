@@ -53,7 +53,7 @@ function TestValues.test_a_branch_opens_one_of_two_ways()
     flow.branch "few" { after = "count", condition = "not ${rows} > 10" },
     flow.shell "big" { after = "many", command = "true" },
     flow.shell "small" { after = "few", command = "true" },
-    flow.shell "join" { after = { "big", "small" }, trigger = "one_success", command = "echo '${big.status} ${small.status}'",
+    flow.shell "join" { after = { "big", "small" }, trigger = "all_done", command = "echo '${big.status} ${small.status}'",
       when = "${big.status} or ${small.status}" },]]
   local code, states, lines = run(body)
   lu.assertEquals({ code, states.big, states.small, states.join }, { 0, "skipped", "success", "success" })
@@ -77,6 +77,16 @@ function TestValues.test_a_node_acts_on_what_became_of_others()
     never = "skipped", handler = "success", calm = "skipped" } })
   assert_has(lines, "handler: failed: the command ended with exit code 7")
   assert_has(lines, "calm: 'when' does not hold: ${the bad one.status}: 'failed' is false")
+end
+
+function TestValues.test_a_node_that_is_not_over_has_not_succeeded()
+  local code, states, lines = run [[
+    flow.shell "slow" { timeout = "30s", command = "touch begun; while [ ! -e over ]; do sleep 0.02; done" },
+    flow.shell "quick" { timeout = "30s", command = "while [ ! -e begun ]; do sleep 0.02; done" },
+    flow.shell "first" { after = { "quick", "slow" }, trigger = "one_success", when = "${quick.status} and not ${slow.status}",
+      command = "touch over; echo 'slow is ${slow.status}'" },]]
+  lu.assertEquals({ code, states }, { 0, { slow = "success", quick = "success", first = "success" } })
+  assert_has(lines, "first: slow is running")
 end
 
 function TestValues.test_a_failure_that_is_allowed_is_no_failure_of_the_run()

@@ -5,7 +5,7 @@ local lu = require "luaunit"
 
 local VALUES = { rows = "12", zero = "0", region = "eu", name = "it's", empty = "", big = "9007199254740993",
   price = "0.10", sci = "1e3", yes = "t", no = "f", odd = "perhaps", evil = "x' or 1 = 1 --", ref = "${rows}",
-  ["extract.status"] = "success", ["load.status"] = "failed", ["orders to the lake.rows"] = "7" }
+  ["extract.status"] = "success", ["load.status"] = "failed", ["slow.status"] = "running", ["orders to the lake.rows"] = "7" }
 
 local function made(text)
   return assert(condition.new(text, function(fault) error(fault .. " in " .. text, 0) end))
@@ -41,7 +41,7 @@ end
 
 function TestCondition.test_what_does_not_hold()
   for _, text in ipairs { "${rows} > 12", "${rows} = 012x", "${region} = EU", "${region} in (us, uk)", "${region} like 'u%'",
-    "${price} like '0x10'", "${load.status}", "not ${yes}", "${yes} and ${no}", "not (${yes} or ${no})", "${empty} = ' '",
+    "${price} like '0x10'", "${load.status}", "${slow.status}", "not ${yes}", "${yes} and ${no}", "not (${yes} or ${no})", "${empty} = ' '",
     "${big} = 9007199254740992", "${rows} = ''", "${region} matches '^u'" } do
     lu.assertFalse((eval(text)), text)
   end
