@@ -299,8 +299,8 @@ end
 
 local TRUTH = { success = true, ["true"] = true, t = true, yes = true, y = true, on = true,
   failed = false, skipped = false, canceled = false,
-  waiting = false, running = false, polling = false, retrying = false, lost = false, ["false"] = false, f = false, no = false, n = false, off = false,
-  [""] = false }
+  waiting = false, running = false, polling = false, retrying = false, lost = false,
+  ["false"] = false, f = false, no = false, n = false, off = false, [""] = false }
 
 local function truth(value)
   local known = TRUTH[value:lower()]

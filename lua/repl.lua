@@ -218,7 +218,8 @@ end
 
 -- What an input gives as text, or nil; milliseconds it took.
 local function run(self, chunk, ...)
-  signal.defer(false)
+  signal.defer(false) -- from here on a signal ends the chunk; one that came before must not be lost
+  if signal.take() > self.signals then error(errors.new("canceled", "cancelled"), 0) end
   local started = signal.mono()
   local results = table.pack(xpcall(chunk, function(raised) return explained(self, raised) end, ...))
   local took = signal.mono() - started
@@ -409,8 +410,8 @@ local function converse(session, editor)
   while true do
     local line = editor:line(session:prompt())
     if edit.ending() then return 128 + edit.ending() end
+    session.signals = signal.take() -- a later one is meant for what the line does
     if line == false then -- Ctrl-C: what was typed is dropped
-      session.signals = signal.take()
       session:drop()
       io.stdout:write "^C\n"
     elseif line == nil then

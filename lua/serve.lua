@@ -245,9 +245,8 @@ function serve.run(options)
   local store = options.store
   local children <close> = spawner.new { source = function(version) return store:source(version) end,
     project = options.project.file, memory = options.memory }
-  signal.defer(true)
+  signal.defer(true) -- from here on a signal is told by its count: one that comes now drains too
   local self = new(options, children)
-  self.signals = signal.take()
   local server, address = listen(self, options.listen)
   self.server = server
   local closing <close> = setmetatable({}, { __close = function() -- luacheck: ignore 211
