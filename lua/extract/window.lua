@@ -98,8 +98,11 @@ local SEES_ALL = "pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')"
 local function oldest_of(conn)
   if conn:flavor() ~= "postgresql" or conn:server_version() < 100000 then return nil end
   conn:exec "SET TimeZone = 'UTC'"
-  local row = conn:one(SESSIONS:format(SEES_ALL))
-  return row.unknown == false and row.oldest or nil
+  for try = 1, TRIES do -- of a session that is just connecting nothing is known for a moment
+    if try > 1 then proc.poll({}, 0.05) end
+    local row = conn:one(SESSIONS:format(SEES_ALL))
+    if row.unknown == false then return row.oldest end
+  end
 end
 
 -- The transactions seen, right before the snapshot; not yet confirmed by it.
