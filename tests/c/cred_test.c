@@ -698,14 +698,14 @@ static void an_old_set_is_used_while_renewal_fails(void **state)
   struct tm_cred cred;
   char id[32];
   serve(&s);
-  s.lifetime = 3;
+  s.lifetime = 5;
   struct tm_cred_opts o = oss_at(&s);
   struct tm_cred_chain *chain = tm_cred_open(&o, &err);
   assert_string_equal(id_of(chain, id), "role1");
   s.fail = 500;
-  usleep(1600 * 1000);
+  usleep(2600 * 1000); /* half of it */
   assert_string_equal(id_of(chain, id), "role1");
-  usleep(2000 * 1000); /* past its end */
+  usleep(2600 * 1000); /* past its end */
   assert_false(tm_cred_get(chain, &cred, NULL, &err));
   assert_int_equal(err.kind, TM_EAUTH);
   tm_cred_close(chain);

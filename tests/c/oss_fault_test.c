@@ -346,12 +346,14 @@ static void an_unreachable_store_is_a_connect_error(void **state)
 
 struct canceller {
   struct tm_cancel *cancel;
+  struct world *world; /* of which a request is waited for */
 };
 
 static void *cancel_main(void *arg)
 {
   struct canceller *c = arg;
-  usleep(200000);
+  for (int i = 0; i < 1000 && !asked(c->world, 0, "PUT"); i++)
+    usleep(10000);
   tm_cancel_fire(c->cancel);
   return NULL;
 }
@@ -362,7 +364,7 @@ static void a_cancel_ends_a_wait_at_once(void **state)
   WORLD(w, "oss://bucket", 5, {.reply = ""});
   struct tm_cancel cancel;
   assert_true(tm_cancel_open(&cancel, &w.err));
-  struct canceller c = {&cancel};
+  struct canceller c = {&cancel, &w};
   pthread_t thread;
   assert_int_equal(pthread_create(&thread, NULL, cancel_main, &c), 0);
   int64_t began = tm_clock_mono_ms();
@@ -383,7 +385,7 @@ static void cleaning_up_is_bounded(void **state)
                           .region = "cn-test",
                           .access_key_id = "ID",
                           .access_key_secret = SECRET,
-                          .cleanup_timeout_ms = 300};
+                          .cleanup_timeout_ms = 1500};
   struct tm_oss *store = tm_oss_open(&o, &w.err);
   assert_non_null(store);
   int64_t began = tm_clock_mono_ms();
@@ -733,7 +735,7 @@ static void a_writer_closed_early_aborts_its_upload(void **state)
   struct tm_sink *sink = tm_oss_writer_open(w.store, "k", &o, &w.err);
   assert_non_null(sink);
   write_bytes(&w, sink, 100 << 10);
-  for (int i = 0; i < 100 && !asked(&w, 1, "PUT"); i++)
+  for (int i = 0; i < 1000 && !asked(&w, 1, "PUT"); i++)
     usleep(20000);
   usleep(50000);
   tm_sink_close(sink);

@@ -61,7 +61,7 @@ static void a_rate_above_the_limit_is_fine(void **state)
   struct tm_error err;
   struct tm_oss_opts o = {.attempts = 1,
                           .low_speed_limit = 64 << 10,
-                          .low_speed_time_s = 1,
+                          .low_speed_time_s = 2,
                           .dns_cache_timeout_s = 1};
   assert_true(get(&o, &err));
 }

@@ -149,7 +149,10 @@ end
 local function hand_over()
   assert(r:command({ "publish", "f.lua" }).code == 0, r:log())
   r:serve()
-  fdw.sleep(0.3)
+  fdw.eventually(20, function()
+    local state <close> = r:state()
+    return #state:servers() > 0
+  end, "the serve is there") -- else the run would be the trigger's own
   assert(r:command({ "trigger", "rig" }).code == 0, r:log())
   return r.server
 end

@@ -8,6 +8,7 @@ local lab = require "tests.support.lab"
 local lu = require "luaunit"
 local manifest = require "tidemill.manifest"
 local names = require "tidemill.manifest.names"
+local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
 local stream = require "stream"
 local zip = require "zip"
@@ -394,7 +395,7 @@ function TestFailures.test_a_session_that_is_lost_ends_the_attempt()
       SELECT pg_terminate_backend(max(pid)) FROM pg_stat_activity WHERE datname = current_database()
         AND application_name LIKE 'tidemill lab/%'
         AND pid <> pg_backend_pid() $$]]
-  local m, r = extract('table = "t", where = "id <> 30000 OR kill_one() IS NOT NULL", ' .. PAGES)
+  local m, r = extract('table = "t", where = "id <> 3000 OR kill_one() IS NOT NULL", ' .. PAGES)
   lu.assertNil(m)
   -- The server's last words are lost where it hangs up on a question.
   lu.assertTrue((r.all:find "57P01" or r.all:find "server closed the connection") ~= nil, r.all)
@@ -417,11 +418,7 @@ function TestFailures.test_a_signal_cancels_all_sessions_at_once()
     flow_of('table = "t", where = "id % 20000 <> 0 OR pg_sleep(0.3) IS NOT NULL", ' .. PAGES)
     local run <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "t.lua" }, cwd = l.dir, env = l.env,
       stdout = "null", stderr = "null", group = false }
-    for _ = 1, 1000 do
-      if #keys_left() >= at then break end
-      proc.poll({}, 0.01)
-    end
-    lu.assertTrue(#keys_left() >= at)
+    lu.assertTrue(pgtest.eventually(10, function() return #keys_left() >= at end))
     if at == 1 then lu.assertEquals(sessions(), 3) end
     run:kill "TERM"
     local ended = run:wait(60)
@@ -467,11 +464,7 @@ local function run_and_kill(fields, ...)
   local run <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "t.lua" }, cwd = l.dir, env = l.env,
     stdout = "pipe" }
   for _, objects in ipairs { ... } do
-    for _ = 1, 1000 do
-      if #keys_left() >= objects then break end
-      proc.poll({}, 0.01)
-    end
-    lu.assertTrue(#keys_left() >= objects)
+    lu.assertTrue(pgtest.eventually(10, function() return #keys_left() >= objects end))
     os.execute("kill -KILL " .. assert(child_of(run:pid())))
   end
   local out = ""
@@ -487,7 +480,7 @@ function TestResume.test_attempts_go_on_behind_the_ranges_that_were_finished()
   db:exec [[CREATE TABLE t (id int PRIMARY KEY, v text);
     INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 20000) g; ANALYZE t]]
   local code, out = run_and_kill('table = "t", resume = true, jobs = 2, ranges = 20, ' ..
-    'where = "id % 500 <> 0 OR pg_sleep(0.05) IS NOT NULL"', 5, 11)
+    'where = "id % 500 <> 0 OR pg_sleep(0.2) IS NOT NULL"', 5, 11)
   lu.assertEquals(code, 0, out)
   local m = newest()
   lu.assertEquals(m.attempt, 3)

@@ -142,7 +142,8 @@ local function write_moment(seed, phase, name, kind, delay)
   local seen = look(t)
   if result.ok then
     lu.assertEquals(seen, WANT, say)
-  elseif result.code ~= "lost" and result.kind ~= "in_doubt" and result.code ~= "57P01" and result.code ~= "57P02" then
+  elseif result.code ~= "lost" and result.kind ~= "in_doubt" and result.code ~= "57P01" and result.code ~= "57P02"
+    and not (name == "kill_backend" and phase ~= "commit") then -- a statement that commits by itself tells of no doubt
     lu.assertEquals(seen, NONE, say)
   else
     lu.assertTrue(seen == NONE or seen == WANT, say .. seen)
@@ -257,18 +258,18 @@ local function failing_statements()
     ("BEGIN; INSERT INTO %s SELECT * FROM src; SAVEPOINT a; INSERT INTO %s SELECT * FROM src LIMIT 1000; " ..
       "ROLLBACK TO a; SELECT 1 / 0"):format(good, good),
     ("SELECT * FROM (SELECT * FROM %s LIMIT 10) x, (SELECT 1 / 0) y"):format(rows),
-  }
+  }, good
 end
 
 function TestLeak.test_two_hundred_failures_leave_no_descriptor_and_no_thread()
   f:connect()
-  local statements = failing_statements()
+  local statements, good = failing_statements()
   local conn, pid = f.conn, f.conn:pid()
   local function fail(i)
     local sql = statements[i % #statements + 1]
     conn:exec("SET statement_timeout = " .. (i % 7 == 6 and 15 or 0))
     local ok = pcall(conn.exec, conn, sql)
-    conn:exec "ROLLBACK; SET statement_timeout = 0"
+    repeat until pcall(conn.exec, conn, "ROLLBACK; SET statement_timeout = 0") -- which 15 ms may end too
     lu.assertFalse(ok, sql)
   end
   for i = 1, 20 do fail(i) end
@@ -277,6 +278,8 @@ function TestLeak.test_two_hundred_failures_leave_no_descriptor_and_no_thread()
   local more = fdw.status(pid, "RssAnon") - before
   lu.assertEquals(conn:pid(), pid)
   lu.assertTrue(fdw.SLOW > 1 or more < 24 << 10, ("%d kB more"):format(more))
+  f:connect() -- a session sweeps at its first write: what was cancelled while it was sent may have come later
+  f.conn:exec(("BEGIN; INSERT INTO %s VALUES (0, ''); ROLLBACK"):format(good))
   lu.assertEquals(f:keys "leak/", {})
   lu.assertEquals(f:uploads "leak/", {})
 end

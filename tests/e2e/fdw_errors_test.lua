@@ -125,12 +125,15 @@ local function full_port()
 const net = require('net');
 const s = net.createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
   console.log(s.address().port);
-  require('child_process').spawn('bash', ['-c', 'sleep 0.2; for i in 3 4 5 6 7; do eval "exec $i<>/dev/tcp/127.0.0.1/' +
-    s.address().port + '" & done; sleep 600'], { stdio: 'ignore' });
+  const port = s.address().port;
+  require('child_process').spawn('bash', ['-c', 'sleep 0.2; for i in 3 4; do eval "exec $i<>/dev/tcp/127.0.0.1/' + port +
+    '"; done; echo full; for i in 5 6 7; do eval "exec $i<>/dev/tcp/127.0.0.1/' + port + '" & done; sleep 600'],
+    { stdio: ['ignore', 'inherit', 'ignore'] });
   process.kill(process.pid, 'SIGSTOP');
 });]] } }
-  local port = child:read(1, 60):match "%d+"
-  fdw.sleep(0.6)
+  local said = ""
+  while not said:find "full" do said = said .. assert(child:read(1, 60)) end
+  local port = said:match "%d+"
   return child, "http://127.0.0.1:" .. port
 end
 
@@ -451,8 +454,8 @@ function TestFaults.test_a_reply_that_always_breaks_is_an_error()
   local relay <close> = fdw.relay(o)
   local t, dir = place("adbpg", nil, nil, f:server("adbpg", nil, o:behind(relay.url)))
   f.objects:put(dir .. "k", lines(100000))
-  local s <close> = f:session { "SET statement_timeout = '60s'", "SELECT count(*) FROM " .. t }
   relay:tell "down 200000 cut"
+  local s <close> = f:session { "SET statement_timeout = '60s'", "SELECT count(*) FROM " .. t }
   local r = s:result()
   lu.assertFalse(r.ok)
   lu.assertTrue(r.code == "08006" or r.code == "HV00N", r.code)
@@ -583,10 +586,12 @@ end
 
 function TestStall.test_a_cancel_ends_a_commit()
   local relay <close>, t, dir = stalled()
+  f.conn:query "SELECT pg_advisory_lock(1)"
   local s <close> = f:session { "BEGIN", ("INSERT INTO %s SELECT i, repeat('x', 100) FROM generate_series(1, 50000) i"):format(t),
-    "SELECT pg_sleep(0.5)", "COMMIT" }
+    "SELECT pg_advisory_xact_lock(1)", "COMMIT" }
   s:reach(3)
   relay:tell "stall"
+  f.conn:query "SELECT pg_advisory_unlock(1)"
   s:runs(4, f.conn)
   fdw.sleep(0.3)
   f.conn:query("SELECT pg_cancel_backend($1)", s.pid)

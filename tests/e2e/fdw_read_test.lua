@@ -102,7 +102,10 @@ function TestRead.test_a_limit_leaves_the_rest_in_the_store()
   at_most(8)
   no_threads()
   put_big()
-  requests() -- that came late
+  fdw.eventually(5, function()
+    fdw.sleep(0.05)
+    return requests().get == 0
+  end, "no request comes late")
   t = table_on("adbpg", { dir = "big/" })
   f.conn:exec "SET oss_fdw.prefetch = '8MB'"
   lu.assertEquals(f.conn:one(("SELECT n FROM %s LIMIT 1"):format(t)).n, 1)

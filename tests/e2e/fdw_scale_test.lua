@@ -28,7 +28,7 @@ local WANT = f.conn:one "SELECT * FROM mixed_hash('mixed')"
 local function measured(sql)
   local s <close> = f:session { "SELECT count(*) FROM pg_class", "SELECT pg_sleep(0.1)", sql }
   s:reach(2)
-  local before, most, started = fdw.status(s.pid, "RssAnon"), 0, fdw.now()
+  local before, most, started = fdw.status(s.pid, "RssAnon") or math.huge, 0, fdw.now()
   while not s.done do
     s:listen(0.05 / fdw.SLOW, function() return s.done end)
     most = math.max(most, fdw.status(s.pid, "RssAnon") or 0)

@@ -31,7 +31,7 @@ local function committing(fault, t, from)
   s:reach(3)
   o:restart { fault }
   f.conn:query "SELECT pg_advisory_unlock(1)"
-  s:reach(4)
+  s:runs(4, f.conn)
   return s
 end
 
@@ -137,7 +137,7 @@ end
 function TestEnd.test_an_object_that_comes_to_be_after_the_abort_is_a_ghost()
   local t = small_in "e4/"
   local s <close> = committing("stall=1", t, "one")
-  fdw.sleep(0.3)
+  fdw.sleep(1) -- of 3: it has sent the object
   fdw.kill(s.pid, "TERM")
   lu.assertEquals(s:result(30).kind, "in_doubt") -- so libpq calls a COMMIT without an answer
   objects("e4/", 1)
@@ -201,14 +201,16 @@ function TestCommit.test_a_serialization_failure_after_the_objects_deletes_them(
   local t = uploads_in "c0/"
   f:connect()
   f.conn:exec "CREATE TABLE skew (class int, value int); INSERT INTO skew VALUES (1, 10), (2, 20)"
+  f.conn:query "SELECT pg_advisory_lock(1)"
   f.conn:exec "BEGIN ISOLATION LEVEL SERIALIZABLE"
   f.conn:query "SELECT sum(value) FROM skew WHERE class = 1"
   local s <close> = f:session { "BEGIN ISOLATION LEVEL SERIALIZABLE", "SELECT sum(value) FROM skew WHERE class = 2",
-    "INSERT INTO skew VALUES (1, 1)", ("INSERT INTO %s SELECT * FROM src"):format(t), "SELECT pg_sleep(1)", "COMMIT" }
+    "INSERT INTO skew VALUES (1, 1)", ("INSERT INTO %s SELECT * FROM src"):format(t), "SELECT pg_advisory_xact_lock(1)", "COMMIT" }
   s:reach(5)
   f.conn:exec "INSERT INTO skew VALUES (2, 1)"
   o:restart { "late=1" }
   f.conn:exec "COMMIT"
+  f.conn:query "SELECT pg_advisory_unlock(1)"
   objects("c0/", OBJECTS)
   lu.assertEquals(s:result(30).code, "40001")
   lu.assertEquals({ f:keys "c0/", f:uploads "c0/" }, { {}, {} })
@@ -262,8 +264,9 @@ function TestCost.test_a_sweep_of_many_objects_goes_on_where_it_stopped()
   local t = f:foreign("adbpg", "a int, b text", { dir = "many/", format = "csv" }, "many")
   f:connect()
   for _ = 1, 12 do f.conn:exec(("INSERT INTO %s SELECT * FROM one"):format(t)) end
-  local dead = f.conn:value "SELECT pg_current_xact_id()" + 1
-  f.conn:exec "BEGIN; SELECT pg_current_xact_id(); ROLLBACK"
+  f.conn:exec "BEGIN"
+  local dead = f.conn:value "SELECT pg_current_xact_id()::text"
+  f.conn:exec "ROLLBACK"
   local key = f:keys "many/"[12]
   local ghost = key:gsub("_(%d%d%d%d%d%d%d%d%d%d%d%d%d%d%d)%d+_seg", "_%1" .. "999" .. dead .. "_seg")
   f.objects:put(ghost, "1,ghost\n")

@@ -63,10 +63,10 @@ function TestHttpd:test_a_text_can_be_replaced()
 end
 
 function TestHttpd:test_a_text_that_is_no_longer_refreshed_is_not_given()
-  self.server:set("/healthz", 200, "text/plain", "ok\n", 0.5)
+  self.server:set("/healthz", 200, "text/plain", "ok\n", 2)
   lu.assertEquals(status_of(request(self.port, "GET /healthz HTTP/1.1")), 200)
   lu.assertTrue(eventually(5, function() return status_of(request(self.port, "GET /healthz HTTP/1.1")) == 503 end))
-  self.server:set("/healthz", 200, "text/plain", "ok\n", 0.5)
+  self.server:set("/healthz", 200, "text/plain", "ok\n", 2)
   lu.assertEquals(status_of(request(self.port, "GET /healthz HTTP/1.1")), 200)
 end
 

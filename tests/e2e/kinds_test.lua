@@ -3,6 +3,7 @@
 
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
 local state = require "tidemill.state"
 
@@ -119,8 +120,11 @@ function TestShell.test_a_timeout_ends_the_whole_group()
   fails([[flow.shell "a" { timeout = 1, command = "sleep 300 & echo pid=$!; sleep 300" },]], "no end after 1 s")
   lu.assertTrue(os.time() - at < 20)
   local pid = log "a":match "pid=(%d+)"
-  local stat <close> = io.open(("/proc/%s/stat"):format(pid))
-  lu.assertTrue(stat == nil or stat:read "a":find "%) [ZX]" ~= nil)
+  lu.assertTrue(pgtest.eventually(10, function()
+    local stat <close> = io.open(("/proc/%s/stat"):format(pid))
+    local text = stat and stat:read "a"
+    return not text or text:find "%) [ZX]" ~= nil
+  end))
 end
 
 function TestShell.test_a_command_may_clean_up_when_it_is_cancelled()
@@ -454,13 +458,9 @@ function TestSql.test_a_cancelled_node_leaves_no_statement_behind()
   local child <close> = proc.spawn { cmd = { BIN, "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "null", stderr = "null" }
   local function sleeping()
     return db:value [[SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-      AND query LIKE '%pg_sleep(300)%' AND pid <> pg_backend_pid()]]
+      AND query LIKE '%pg_sleep(300)%' AND state = 'active' AND pid <> pg_backend_pid()]]
   end
-  for _ = 1, 100 do
-    if sleeping() > 0 then break end
-    proc.poll({}, 0.1)
-  end
-  lu.assertEquals(sleeping(), 1)
+  lu.assertTrue(pgtest.eventually(10, function() return sleeping() == 1 end))
   child:kill "INT"
   lu.assertEquals(child:wait(60).code, 130)
   lu.assertEquals(sleeping(), 0)

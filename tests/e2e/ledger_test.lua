@@ -411,6 +411,7 @@ function TestAttempts.test_a_killed_extract_leaves_nothing_once_another_has_begu
     one:serve(0.04 * i)
     one:kill "KILL"
     if not one:finish() then killed = killed + 1 end
+    proc.poll({}, 0.3) -- what it was putting is there or is not
     local two <close> = attempts:start { run_id = run, node = "out", attempt = 2, sessions = one.sessions }
     lu.assertTrue(two:finish().ok)
     local store = l:lake("lake", "lab-attempts")
@@ -616,7 +617,7 @@ function TestAttempts.test_no_statement_runs_before_its_session_is_acknowledged(
   local attempts = attempt.of(l, "f.lua")
   local one <close> = attempts:start { run_id = "r", node = "sql", attempt = 1 }
   one.acks = false
-  for _ = 1, 20 do
+  for _ = 1, 300 do
     one:serve(0.1)
     if #one.sessions > 0 then break end
   end

@@ -109,6 +109,7 @@ local function call(server, r)
   r.path = r.virtual and "/" .. sign.encode_path(key)
     or "/buck" .. (key ~= "" and "/" .. sign.encode_path(key) or "/")
   local at = os.time() + (r.shift or 0)
+  r.at = at
   local host = r.virtual or server.host
   table.insert(r.headers, { "Host", host })
   if r.scheme == "oss-v1" then
@@ -211,10 +212,10 @@ function TestWire:test_a_body_that_differs_from_its_digest_is_not_stored()
 end
 
 -- The body of a signed aws-chunked request; `tamper` may change a chunk's data.
-local function chunked(pieces, signature, tamper)
+local function chunked(pieces, signature, at, tamper)
   local body, previous = {}, signature
   for i, piece in ipairs(pieces) do
-    local made = sign.chunk { secret = "SECRET", time = os.time(), region = "r",
+    local made = sign.chunk { secret = "SECRET", time = at, region = "r",
       previous = previous, data_sha256 = sign.sha256(piece) }
     if tamper then
       piece = tamper(i, piece)
@@ -234,7 +235,7 @@ function TestWire:test_signed_chunks_are_verified_and_decoded()
       headers = { { "x-amz-decoded-content-length", "79000" },
                   { "Content-Encoding", "aws-chunked,gzip" } },
       break_it = function(r)
-        r.body = chunked(pieces, r.made.signature, tamper)
+        r.body = chunked(pieces, r.made.signature, r.at, tamper)
         r.body = r.body:sub(1, cut or -1)
       end })
   end

@@ -64,12 +64,12 @@ local function eventually(check, what)
 end
 
 function TestOutage.test_a_run_outlives_a_restart_of_its_state_store()
-  flow [[flow.lua "a" { run = work("a", 4), outputs = { "done" } }, flow.lua "b" { after = "a", run = work("b", 0) }]]
+  flow [[flow.lua "a" { run = work("a", 2), outputs = { "done" } }, flow.lua "b" { after = "a", run = work("b", 0) }]]
   local child <close> = proc.spawn { cmd = { os.getenv "TM_BIN", "run", "f.lua" }, cwd = l.dir, env = l.env,
     stdout = "pipe", stderr = "pipe" }
   eventually(function() return marks() == "a1 " end, "a starts")
   crash()
-  proc.poll({}, 6) -- a ends meanwhile
+  proc.poll({}, 3) -- a ends meanwhile
   server("start", dir)
   local out, err = "", ""
   eventually(function()

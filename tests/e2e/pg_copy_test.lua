@@ -214,8 +214,8 @@ function TestOut.test_a_dropped_stream_is_collected_with_its_connection()
 end
 
 function TestOut.test_silence_times_out()
-  c:timeout(0.3)
   local src <close> = c:copy_out(("COPY (%s) TO STDOUT"):format(SLOW))
+  c:timeout(0.3)
   fails("timeout", function() while src:read() do end end)
   c:timeout()
   lu.assertEquals(c:value "SELECT 1", 1)

@@ -142,7 +142,7 @@ function TestServe.test_after_being_down_it_catches_up_by_policy()
 end
 
 local SLOW = [[
-  flow.lua "a" { run = function() mark "a begins" require "time".sleep(1.5) mark "a ends" end },
+  flow.lua "a" { run = function() mark "a begins" require "time".sleep(3) mark "a ends" end },
   flow.lua "b" { after = "a", run = function() mark "b" end },
 ]]
 
@@ -162,9 +162,9 @@ local function begun(d)
   lu.assertTrue(pgtest.eventually(20, function() return marks(d) ~= "" end))
 end
 
--- A flow that fires once, in a second.
+-- A flow that fires once, soon; until then it must have been published.
 local function once()
-  return ('schedule = { at = "%s" }'):format(time.format(time.now() // 1 + 2, "yyyy-MM-dd HH:mm:ss"))
+  return ('schedule = { at = "%s" }'):format(time.format(time.now() // 1 + (patience > 5 and 5 or 3), "yyyy-MM-dd HH:mm:ss"))
 end
 
 local function node_runs(line) return line.event == "node" and line.state == "running" end
@@ -317,7 +317,8 @@ function TestServe.test_it_outlives_a_restart_of_its_database()
   local s <close> = serving.start(d)
   s:wait_for(20, count_of "success"(2))
   proc.run { cmd = { "kill", "-INT", pid }, check = true } -- fast shutdown: sessions are ended
-  time.sleep(2.5)
+  lu.assertTrue(pgtest.eventually(30, function() return proc.run { cmd = { "kill", "-0", pid } }.code ~= 0 end))
+  time.sleep(1)
   local again = server "start" -- with the same data and port
   lu.assertEquals(again.code, 0, again.stderr)
   s:wait_for(30, count_of "success"(6))
@@ -361,8 +362,10 @@ function TestServe.test_metrics_and_health()
   s:wait_for_new(10, function(line) return node_runs(line) and line.node == "a" end)
   s:kill "TERM"
   s:wait_for(5, function(line) return line.event == "drain" end)
-  time.sleep(0.3)
-  code, body = get(address, "/healthz")
+  pgtest.eventually(1, function()
+    code, body = get(address, "/healthz")
+    return code ~= 200
+  end)
   lu.assertEquals({ code, body }, { 503, "draining\n" })
   lu.assertEquals(s:finish(), 0)
 end

@@ -7,6 +7,7 @@
 --- TM_SCALE=full has 100,000 slots on each store, else there are 20,000.
 
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local sched = require "tests.support.sched"
 local signal = require "tidemill.signal"
@@ -87,16 +88,17 @@ local function start(url, clock)
     stderr = "pipe" }
 end
 
--- One that ended by itself has failed.
-local function look_after(workers, url, clock, kills)
+-- Kills one every second or so, and at each twelfth of the year if that is sooner. One that ended by itself
+-- has failed.
+local function look_after(workers, url, clock, kills, now)
   for i, worker in ipairs(workers) do
     local status = worker:wait(0)
     if status then lu.assertEquals(status.signal, "SIGKILL", worker:read(2, 0) or "") end
     if status then workers[i] = start(url, clock) end
   end
-  if signal.mono() >= kills.at then
+  if signal.mono() >= kills.at or now >= kills.from then
     workers[random(WORKERS)]:kill "KILL"
-    kills.count, kills.at = kills.count + 1, signal.mono() + random(100, 2000)
+    kills.count, kills.at, kills.from = kills.count + 1, signal.mono() + random(100, 2000), now + (TO - FROM) // 12
   end
 end
 
@@ -113,7 +115,7 @@ end
 -- Takes the clock through the year: mostly on, by steps of any length, at times back, and at
 -- times without waiting for the schedulers.
 local function drive(store, url, clock)
-  local workers, kills, now = {}, { count = 0, at = signal.mono() + 200 }, FROM
+  local workers, kills, now = {}, { count = 0, at = signal.mono() + 200, from = FROM }, FROM
   for i = 1, WORKERS do workers[i] = start(url, clock) end
   while now < TO do
     local step = random(20) == 1 and random(2 * DAY) or random(4) == 1 and random(2 * MINUTE) or random(6 * HOUR)
@@ -122,16 +124,16 @@ local function drive(store, url, clock)
     if random(50) == 1 then write_clock(clock, math.max(now - random(3 * DAY), FROM)) end
     if random(10) > 1 then
       repeat
-        look_after(workers, url, clock, kills)
+        look_after(workers, url, clock, kills, now)
         time.sleep(0.004)
       until settled(store, now) or random(200) == 1
     end
     write_clock(clock, now)
   end
-  local patience = signal.mono() + 60000
+  local ends = signal.mono() + 60000 * patience
   while not (settled(store, now) and at_rest(store)) do
-    look_after(workers, url, clock, kills)
-    lu.assertTrue(signal.mono() < patience, "runs do not end")
+    look_after(workers, url, clock, kills, now)
+    lu.assertTrue(signal.mono() < ends, "runs do not end")
     time.sleep(0.02)
   end
   os.remove(clock)

@@ -3,6 +3,7 @@
 --- state: the suite on PostgreSQL, and what is PostgreSQL's alone: lost connections, restarts.
 
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local pg = require "pg"
 local pgtest = require "tests.support.pgtest"
 local proc = require "proc"
@@ -176,7 +177,7 @@ function TestLost:test_a_signal_that_the_runner_will_look_at_breaks_nothing()
     print "ready"
     store.db:transaction(function()
       store.db:exec "INSERT INTO probe VALUES (1)"
-      store.db:query "SELECT 1 AS one FROM pg_sleep(1)"
+      store.db:query "SELECT 1 AS one FROM pg_sleep(3)"
     end)
     print(signal.take())]]
   proc.poll({}, 0.3)
@@ -240,7 +241,7 @@ function TestRestart.test_runs_are_claimed_and_ended_once_over_crashes_of_the_se
     return n
   end
   local crashes = 0
-  for _ = 1, 1200 do
+  for _ = 1, 1200 * patience do
     read_all(0.05)
     if ended() >= COUNT then break end
     if ended() > (crashes + 1) * COUNT / 5 and crashes < 3 then

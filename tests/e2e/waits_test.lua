@@ -5,6 +5,7 @@
 local json = require "json"
 local lab = require "tests.support.lab"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local state = require "tidemill.state"
 
@@ -57,7 +58,7 @@ local function run_and(nodes, act)
   local child <close> = proc.spawn { cmd = { BIN, "run", "f.lua" }, cwd = l.dir, env = l.env, stdout = "pipe",
     stderr = "pipe" }
   local polls = false
-  for _ = 1, 200 do
+  for _ = 1, 200 * patience do
     local ok, found = pcall(with_store, function(store)
       for _, node in ipairs(store:nodes(store:find_run "last".id)) do
         if node.state == "polling" then return true end

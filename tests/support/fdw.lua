@@ -349,8 +349,9 @@ end
 function Server:crash(pid)
   local witness <close> = pg.connect(self.uri) -- one made before the server knows is lost
   fdw.kill(pid, "KILL")
-  for _ = 1, 25 do -- at most: the backend may have been gone already
-    if not pcall(witness.exec, witness, "SELECT 1") then break end
+  local tries, ends = 0, fdw.now() + 20000 * patience
+  while tries < 25 and fdw.now() < ends and pcall(witness.exec, witness, "SELECT 1") do
+    if not fdw.status(pid, "Pid") then tries = tries + 1 end -- reaped: it may have ended by itself before
     fdw.sleep(0.02)
   end
   self:ready()

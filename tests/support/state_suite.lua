@@ -7,6 +7,7 @@
 
 local errors = require "tidemill.errors"
 local lu = require "luaunit"
+local patience = require "tests.support.patience"
 local proc = require "proc"
 local signal = require "tidemill.signal"
 
@@ -819,9 +820,10 @@ function suite.define(class, make_store)
     end
     local children, killed = { start(), start(), start() }, 0
     local function left() return self.store.db:row("SELECT count(*) AS n FROM runs WHERE state <> 'success'").n end
-    for round = 1, 1500 do
+    local round, ends = 0, signal.mono() + 60000 * patience
+    while left() > 0 and signal.mono() < ends do
       proc.poll({}, 0.01 + 0.02 * math.random())
-      if left() == 0 then break end
+      round = round + 1
       local i = round % 3 + 1
       if children[i]:wait(0) or killed < 30 then
         killed = killed + (children[i]:wait(0) and 0 or 1)

@@ -15,7 +15,7 @@ function TestCrew.test_workers_go_on_while_others_wait()
   local seen = {}
   crew.run(2, function(i)
     for n = 1, 2 do
-      local job <close> = slow(i == 1 and 0.02 or 0.08)
+      local job <close> = slow(i == 1 and 0.02 or 0.8)
       crew.await(job)
       job:join()
       table.insert(seen, ("%d.%d"):format(i, n))

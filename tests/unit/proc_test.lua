@@ -231,8 +231,10 @@ function TestProc.test_poll_of_nothing_waits_out_its_time()
 end
 
 function TestProc.test_no_descriptor_is_left_behind()
-  local function count() -- a moment later, when this process has closed the child's ends of its pipes
-    return tonumber(proc.run { cmd = "sleep 0.1; ls /proc/$PPID/fd | wc -l" }.stdout)
+  local function count() -- once this process has closed the child's ends of its pipes
+    local child <close> = proc.spawn { cmd = "read go; ls /proc/$PPID/fd | wc -l", stdin = "pipe", stdout = "pipe" }
+    child:write "go\n"
+    return tonumber(child:read(1, 60))
   end
   local before = count()
   for _ = 1, 50 do proc.run { cmd = "exit 0", input = "x" } end
