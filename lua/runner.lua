@@ -91,8 +91,8 @@ local function mark_dirty(self, ex)
   self.dirty[#self.dirty + 1] = ex
 end
 
--- Forgets a run; what is left of its children is killed.
-local function drop(self, ex)
+-- Forgets a run, and its claim unless a newer one `follows`; what is left of its children is killed.
+local function drop(self, ex, follows)
   if self.runs[ex.id] ~= ex then return end
   ex:kill()
   for _, record in ipairs(ex.nodes) do
@@ -101,7 +101,7 @@ local function drop(self, ex)
   self.runs[ex.id], self.count = nil, self.count - 1
   if ex.idle then self.idle = self.idle - 1 end
   self.busy, ex.running, ex.dropped = self.busy - ex.running, 0, true
-  self.store:forget_run(ex.id)
+  if not follows then self.store:forget_run(ex.id) end
 end
 
 -- A fault of ours: the run cannot go on, but others can.
@@ -170,6 +170,11 @@ local function refuse(self, run, err)
 end
 
 local function adopt(self, run)
+  local before = self.runs[run.id]
+  if before then
+    self.log("warn", ("run %s is given to this runner again: the state store lost its claim"):format(run.id))
+    drop(self, before, true)
+  end
   if not run.document then
     return refuse(self, run, errors.new("not_found", ("the state store has no sources '%s'"):format(run.version)))
   end

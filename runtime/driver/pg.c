@@ -329,7 +329,7 @@ unsigned tm_pg_prepare(struct tm_pg *pg, const char *sql, struct tm_error *err)
   char name[32];
   if (!pg_ready(pg, err) || !deallocate_forgotten(pg, err))
     return 0;
-  unsigned stmt = pg->prepared + 1;
+  unsigned stmt = ++pg->prepared; /* not again: after a cancel the server may have it */
   name_of(stmt, name);
   if (PQsendPrepare(pg->conn, name, sql, 0, NULL) == 0) {
     pg_error_conn(pg, err);
@@ -339,7 +339,6 @@ unsigned tm_pg_prepare(struct tm_pg *pg, const char *sql, struct tm_error *err)
   if (res == NULL)
     return 0;
   PQclear(res);
-  pg->prepared = stmt;
   return stmt;
 }
 

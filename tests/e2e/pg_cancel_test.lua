@@ -108,6 +108,23 @@ function TestInterrupt.test_waiting_for_a_notification()
   interrupt("LISTEN", "c:listen 'x' c:exec 'BEGIN; LISTEN y' c:wait_notify(600)")
 end
 
+-- The server may have prepared it all the same: the next one has another name.
+function TestInterrupt.test_a_statement_can_be_prepared_after_one_that_was_broken_off()
+  local child <close> = spawn [[
+    local signal = require "tidemill.signal"
+    signal.defer(true)
+    io.stderr:write "ready\n"
+    print(pcall(require "proc".poll, {}, 60)) -- until the signal, which also breaks off what follows
+    local ok, err = pcall(c.prepare, c, "SELECT 1")
+    io.stderr:write(tostring(ok), " ", err.kind, "\n")
+    signal.take()
+    io.stderr:write(c:prepare "SELECT 2":value(), "\n")]]
+  lu.assertEquals(child:read(2, 60), "ready\n")
+  child:kill "INT"
+  lu.assertEquals(child:wait(60).code, 0)
+  lu.assertEquals(child:read(2, 60), "false canceled\n2\n")
+end
+
 TestHang = {}
 
 -- A server process that is stopped, as a host that hangs is.

@@ -322,7 +322,7 @@ function TestServe.test_it_outlives_a_restart_of_its_database()
   local again = server "start" -- with the same data and port
   lu.assertEquals(again.code, 0, again.stderr)
   s:wait_for(30, count_of "success"(6))
-  lu.assertEquals(s:stop(60), 0)
+  lu.assertEquals(s:stop(60), 0, s.text)
   local rows = query(d, "SELECT * FROM slots ORDER BY slot_at")
   one_each_second(rows)
   lu.assertTrue(#rows >= 6, #rows)

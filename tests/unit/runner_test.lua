@@ -478,6 +478,25 @@ function TestRunner.test_an_outage_past_the_lease_ends_the_children()
   lu.assertEquals({ state(w, run), #w.store:attempts(run) }, { "success", 2 })
 end
 
+-- A server that took over from one that died may not have the last commits of that one.
+function TestRunner.test_a_store_that_lost_a_claim_gives_the_run_again()
+  local w <close> = world.new { on_file = true }
+  w.script.a = function() return { ok = true, after = 3000 } end
+  local run = w:create { nodes = { { name = "a" }, { name = "b", after = { "a" } } } }
+  local h = w:runner()
+  w:go(1000)
+  w.store.db:exec "DELETE FROM attempts"
+  w.store.db:exec "UPDATE nodes SET state = 'waiting', attempts = 0, started_at = NULL"
+  w.store.db:exec "UPDATE runs SET state = 'queued', runner = NULL, epoch = 0, claimed_at = NULL, started_at = NULL"
+  w:go(10000)
+  lu.assertEquals({ state(w, run), #w.store:attempts(run) }, { "success", 2 })
+  lu.assertEquals({ h.runner:active().runs, h.runner:active().nodes, #h.children }, { 0, 0, 0 })
+  lu.assertStrContains(table.concat(w.said, "\n"), "is given to this runner again")
+  h.runner:drain "nodes"
+  w:go(20000)
+  lu.assertTrue(h.over)
+end
+
 -- ---- leaving ----
 
 function TestRunner.test_drain_of_nodes_gives_the_rest_back()
