@@ -161,6 +161,26 @@ static bool add_done(struct execution *e, PGresult *res, struct tm_error *err)
   return true;
 }
 
+/* Adds the end of a transaction, which is_commit, where its reply was not kept. */
+static bool add_commit(struct execution *e, bool had_failed, struct tm_error *err)
+{
+  struct tm_pg_dones *out = e->out;
+  if (out == NULL || out->count > 0)
+    return true;
+  bool prepared = strcasestr(e->sql, "prepare") != NULL;
+  const char *command = prepared ? "PREPARE TRANSACTION" : "COMMIT";
+  out->items = calloc(1, sizeof *out->items);
+  if (out->items == NULL) {
+    tm_error_set(err, TM_EMEMORY, "out of memory");
+    return false;
+  }
+  snprintf(out->items[0].command, sizeof out->items[0].command, "%s",
+           had_failed ? "ROLLBACK" : command);
+  out->items[0].rows = -1;
+  out->count = 1;
+  return true;
+}
+
 /* One result of the execution; takes `res`. False: stop reading, *err set. */
 static bool take_result(struct execution *e, PGresult *res, struct tm_error *err)
 {
@@ -190,6 +210,7 @@ static bool execute(struct execution *e, struct tm_error *err)
   struct tm_pg *pg = e->pg;
   int64_t deadline = pg_deadline(pg);
   bool commit = is_commit(e->sql);
+  bool had_failed = PQtransactionStatus(pg->conn) == PQTRANS_INERROR;
   PGresult *res = NULL;
   int got;
   if (!pg_send(pg, e->sql, NULL, NULL, err))
@@ -201,8 +222,9 @@ static bool execute(struct execution *e, struct tm_error *err)
       break;
   if (got != 0) {
     enum pg_ending ending = pg_stop(pg, true);
-    if (commit && got < 0 && ending == PG_ENDED_WELL)
-      return true; /* it was committed before the cancel came */
+    if (commit && got < 0 &&
+        ending == PG_ENDED_WELL) /* it was through before the cancel came */
+      return add_commit(e, had_failed, err);
     if (commit && got < 0 && ending == PG_LOST)
       set_in_doubt(err);
     else if (got < 0)

@@ -125,6 +125,35 @@ function TestInterrupt.test_a_statement_can_be_prepared_after_one_that_was_broke
   lu.assertEquals(child:read(2, 60), "false canceled\n2\n")
 end
 
+-- A COMMIT that is through when the cancel comes says what it did, as any other.
+function TestInterrupt.test_a_commit_that_a_signal_meets_tells_what_became_of_it()
+  admin:exec "CREATE TABLE met (a int)"
+  local child <close> = spawn [[
+    local signal = require "tidemill.signal"
+    signal.defer(true)
+    local function met(sql)
+      c:exec "BEGIN; INSERT INTO met VALUES (1)"
+      pcall(c.exec, c, sql)
+      os.execute("kill -TERM " .. signal.pid())
+      local ok, done = pcall(c.exec, c, "COMMIT")
+      signal.take()
+      if c:state() ~= "idle" then c:exec "ROLLBACK" end
+      return ok and done.command or done.kind
+    end
+    local told = { COMMIT = 0, ROLLBACK = 0, canceled = 0 }
+    for _ = 1, 20 do
+      local kept, undone = met "SELECT 1", met "SELECT 1 / 0"
+      told[kept] = told[kept] + 1
+      assert(undone == "ROLLBACK" or undone == "canceled", undone)
+    end
+    io.stderr:write(told.COMMIT, " ", told.ROLLBACK, "\n")]]
+  lu.assertEquals(child:wait(60).code, 0)
+  local text = child:read(2, 60)
+  local committed = tonumber(text:match "^(%d+) 0\n")
+  lu.assertTrue(committed and committed > 0, text)
+  lu.assertEquals(admin:value "SELECT count(*) FROM met", committed)
+end
+
 TestHang = {}
 
 -- A server process that is stopped, as a host that hangs is.
