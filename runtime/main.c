@@ -23,6 +23,7 @@
 #include "bind/lerror.h"
 #include "bind/lhook.h"
 #include "bind/modules.h"
+#include "driver/digest.h"
 #include "ossd/ossd.h"
 
 #ifndef TM_VERSION
@@ -136,6 +137,7 @@ int main(int argc, char **argv)
   }
   struct tm_error err;
   forbid_core_dumps();
+  tm_digest_stay();
   if (!catch_signals(&err)) {
     fprintf(stderr, "tidemill: %s\n", err.message);
     return 1;

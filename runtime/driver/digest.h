@@ -14,6 +14,10 @@ enum tm_digest_kind { TM_MD5, TM_SHA1, TM_SHA256 };
 
 #define TM_DIGEST_MAX 32 /* bytes of the longest digest */
 
+/* To be called before anything else uses libcrypto: it then does not tidy up as the
+** process ends, when a thread that nobody waits for (a lease, a cancel) may be in it. */
+void tm_digest_stay(void);
+
 /* Bytes of a digest of this kind: 16, 20 or 32. */
 size_t tm_digest_size(enum tm_digest_kind kind);
 
