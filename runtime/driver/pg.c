@@ -222,9 +222,8 @@ static bool execute(struct execution *e, struct tm_error *err)
       break;
   if (got != 0) {
     enum pg_ending ending = pg_stop(pg, true);
-    if (commit && got < 0 &&
-        ending == PG_ENDED_WELL) /* it was through before the cancel came */
-      return add_commit(e, had_failed, err);
+    if (commit && got < 0 && ending == PG_ENDED_WELL)
+      return add_commit(e, had_failed, err); /* it was through before the cancel came */
     if (commit && got < 0 && ending == PG_LOST)
       set_in_doubt(err);
     else if (got < 0)
